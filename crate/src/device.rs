@@ -1,0 +1,1 @@
+//! Opens devices and reads tensors back.

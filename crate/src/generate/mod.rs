@@ -1,0 +1,1 @@
+//! Decoding: from scored tokens to sequences, without knowing what a model is.

@@ -1,0 +1,20 @@
+//! BLIP vision-language models in Rust: captions on WebGPU in the browser, natively, and the training behind them.
+
+#[cfg(feature = "cli")]
+pub mod convert;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod generate;
+pub mod image;
+pub mod model;
+pub mod nn;
+pub mod tasks;
+pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;
+#[cfg(target_family = "wasm")]
+mod wasm;
+pub mod weights;
+
+pub use error::{Error, ErrorKind, Result};
