@@ -1,1 +1,0 @@
-//! From the bytes of a picture to the pixels the vision encoder reads.
