@@ -1,0 +1,124 @@
+//! Where the objects of a scene stand: disjoint squares inside the image.
+//!
+//! The ranges leave clear margins between what different captions say: a single object's thirds
+//! are at least 20 pixels apart, the sides of a relation never share a row or column of pixels.
+
+use super::SIZE;
+use super::meaning::{Group, Meaning, Place, Relation};
+use super::random::Random;
+
+/// A square of the image, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Square {
+    /// Left edge.
+    pub left: i32,
+    /// Upper edge.
+    pub top: i32,
+    /// Width and height.
+    pub side: i32,
+}
+
+impl Square {
+    fn swapped(self) -> Self {
+        Self { left: self.top, top: self.left, side: self.side }
+    }
+}
+
+const MARGIN: i32 = 3;
+const WHOLE: i32 = SIZE as i32;
+const ROOM: i32 = WHOLE - 2 * MARGIN;
+
+/// One square an object, in the order of the caption.
+pub(super) fn squares(meaning: &Meaning, random: &mut Random) -> Vec<Square> {
+    let squares = match meaning {
+        Meaning::Alone(_, place) => alone(*place, random),
+        Meaning::Many(group) if group.count == 2 => turned(two(random), random.coin()),
+        Meaning::Many(_) => match random.below(3) {
+            0 => turned(row(random), random.coin()),
+            single => turned(triangle(single == 1, random), random.coin()),
+        },
+        Meaning::Row(_) => row(random),
+        Meaning::Related(first, relation, second) => {
+            let count = |side: &[Group]| side.iter().map(|group| group.count).sum();
+            let (first, second): (usize, usize) = (count(first), count(second));
+            let squares = match (first + second, relation) {
+                (2, _) => two(random),
+                (_, Relation::LeftOf) if random.coin() => row(random),
+                (_, _) => triangle(first == 1, random),
+            };
+            turned(squares, *relation == Relation::Above)
+        }
+    };
+    squares.into_iter().map(|square| shrunk(square, random)).collect()
+}
+
+/// One object of 40 to 58 % of the image in one of nine places.
+fn alone(place: Place, random: &mut Random) -> Vec<Square> {
+    let largest = if place == (Place { column: 1, row: 1 }) { 112 } else { 92 };
+    let side = random.between(80, largest);
+    let mut start = |third: usize| match third {
+        0 => MARGIN + random.between(0, 12),
+        1 => (WHOLE - side) / 2 + random.between(-9, 9),
+        _ => WHOLE - MARGIN - side - random.between(0, 12),
+    };
+    vec![Square { left: start(place.column), top: start(place.row), side }]
+}
+
+/// Two objects of 36 to 45 % of the image side by side.
+fn two(random: &mut Random) -> Vec<Square> {
+    let side = random.between(70, 86);
+    let lefts = spread([side, side], 8, random);
+    let top = MARGIN + random.between(0, ROOM - side);
+    lefts.map(|left| Square { left, top: near(top, 18, side, random), side }).to_vec()
+}
+
+/// Three objects of 29 to 31 % of the image from left to right.
+fn row(random: &mut Random) -> Vec<Square> {
+    let side = random.between(56, 60);
+    let lefts = spread([side; 3], 3, random);
+    let top = MARGIN + random.between(0, ROOM - side);
+    lefts.map(|left| Square { left, top: near(top, 14, side, random), side }).to_vec()
+}
+
+/// Three objects of 31 to 36 % of the image: one at the left and two stacked at the right of it, or
+/// the two first.
+fn triangle(single_first: bool, random: &mut Random) -> Vec<Square> {
+    let side = random.between(60, 70);
+    let [left, right] = spread([side, side], 10, random);
+    let (single, pair) = if single_first { (left, right) } else { (right, left) };
+    let [upper, lower] = spread([side, side], 4, random);
+    let top = near((WHOLE - side) / 2, 30, side, random);
+    let single = Square { left: single, top, side };
+    // The two share a column up to a few pixels, inside the gap between the sides.
+    let pair = [upper, lower].map(|top| Square { left: near(pair, 4, side, random), top, side });
+    if single_first { vec![single, pair[0], pair[1]] } else { vec![pair[0], pair[1], single] }
+}
+
+/// Starts of `sides` one after the other, the free room beyond `gap` shared out at random.
+fn spread<const N: usize>(sides: [i32; N], gap: i32, random: &mut Random) -> [i32; N] {
+    let mut free = ROOM - sides.iter().sum::<i32>() - gap * (N as i32 - 1);
+    let mut at = MARGIN;
+    sides.map(|side| {
+        let skip = random.between(0, free);
+        free -= skip;
+        let start = at + skip;
+        at = start + side + gap;
+        start
+    })
+}
+
+/// A start within `reach` of `start` that keeps the square inside the image.
+fn near(start: i32, reach: i32, side: i32, random: &mut Random) -> i32 {
+    (start + random.between(-reach, reach)).clamp(MARGIN, WHOLE - MARGIN - side)
+}
+
+fn turned(squares: Vec<Square>, turn: bool) -> Vec<Square> {
+    if turn { squares.into_iter().map(Square::swapped).collect() } else { squares }
+}
+
+/// The same square up to 6 % smaller, around the same centre.
+fn shrunk(square: Square, random: &mut Random) -> Square {
+    let side = square.side * random.between(94, 100) / 100;
+    let inset = (square.side - side) / 2;
+    Square { left: square.left + inset, top: square.top + inset, side }
+}
