@@ -1,0 +1,47 @@
+/** Which device computes: an explicit wish is followed or refused, `auto` decides and says why. */
+
+import type { Engine, EngineModule } from "./engine.js";
+import { toBlipError } from "./protocol.js";
+
+/** An opened engine and, where `auto` did not take the GPU, the reason. */
+export interface OpenedEngine {
+  readonly engine: Engine;
+  readonly device: "webgpu" | "cpu";
+  readonly fallbackReason?: string;
+}
+
+/**
+ * Opens the device asked for; `auto` takes WebGPU where there is a real GPU, the CPU otherwise.
+ *
+ * @throws whatever the engine rejects with: `webgpu-unavailable`, `feature-missing`, …
+ */
+export async function openEngine(module: EngineModule, choice: "auto" | "webgpu" | "cpu"): Promise<OpenedEngine> {
+  if (choice !== "auto") return { engine: await module.Engine.open(choice), device: choice };
+  const opened = await openGpu(module);
+  if (typeof opened !== "string") return { engine: opened, device: "webgpu" };
+  return { engine: await module.Engine.open("cpu"), device: "cpu", fallbackReason: opened };
+}
+
+/** The engine on the GPU, or why the GPU cannot be used. */
+async function openGpu(module: EngineModule): Promise<Engine | string> {
+  const obstacle = await gpuObstacle();
+  if (obstacle !== undefined) return obstacle;
+  try {
+    return await module.Engine.open("webgpu");
+  } catch (thrown) {
+    const error = toBlipError(thrown);
+    if (error.code !== "webgpu-unavailable" && error.code !== "feature-missing") throw thrown;
+    return error.message;
+  }
+}
+
+async function gpuObstacle(): Promise<string | undefined> {
+  // Missing in browsers without WebGPU and on insecure origins, whatever the type says.
+  const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
+  if (gpu === undefined) return "this browser offers no WebGPU here (it needs a secure context, too)";
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (adapter === null) return "the browser found no WebGPU adapter";
+  const { vendor, architecture, isFallbackAdapter } = adapter.info;
+  if (isFallbackAdapter) return `the only WebGPU adapter is a software one (${vendor} ${architecture})`;
+  return undefined;
+}

@@ -1,0 +1,17 @@
+/** The worker: an engine host whose messages go to the page. */
+
+import { startModule } from "./engine.js";
+import { EngineHost } from "./host.js";
+import type { FromEngine, ToEngine } from "./protocol.js";
+import { watchForTraps } from "./traps.js";
+
+/** What is used of `DedicatedWorkerGlobalScope`, which the DOM library does not declare. */
+interface WorkerScope {
+  postMessage(message: FromEngine): void;
+  addEventListener(type: "message", listener: (event: MessageEvent<ToEngine>) => void): void;
+}
+
+const scope = globalThis as unknown as WorkerScope;
+const host = new EngineHost((message) => scope.postMessage(message), startModule);
+watchForTraps(host);
+scope.addEventListener("message", (event) => host.receive(event.data));

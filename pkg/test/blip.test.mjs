@@ -1,0 +1,189 @@
+import assert from "node:assert/strict";
+import test, { afterEach, beforeEach } from "node:test";
+import { Blip, BlipError } from "../dist/index.js";
+import { coded, fakeModule, FakeWorker, serveModel, trap } from "./fake-engine.mjs";
+
+const image = new Uint8Array([1, 2, 3]);
+let restore;
+beforeEach(() => (restore = serveModel()));
+afterEach(() => restore());
+
+/** An instance over a fake worker; `log` is what its engine was asked for. */
+async function create(overrides = {}, options = {}) {
+  const log = [];
+  let worker;
+  const createWorker = () => (worker = new FakeWorker(fakeModule(overrides, log)));
+  const blip = await Blip.create({ device: "cpu", modelBase: "https://example.test/models", createWorker, ...options });
+  return { blip, log, worker };
+}
+
+/** Resolves to how a promise ended, so that a hang fails by the test's own time limit. */
+const outcome = (promise) => promise.then(() => "resolved", (error) =>
+    error instanceof BlipError ? error.code : error.name);
+
+test("a caption has text, score, tokens and times", async () => {
+  const { blip } = await create();
+  const result = await blip.caption(image, { numBeams: 3 });
+  assert.equal(result.text, "a red apple");
+  assert.deepEqual(result.captions, [{ text: "a red apple", logProb: -1, tokens: [1, 2] }]);
+  assert.deepEqual(result.ms, { encode: 1, caption: 2 });
+});
+
+test("the instance says what it runs on, what it loaded and what that knows", async () => {
+  const { blip } = await create();
+  assert.equal(blip.info.device, "cpu");
+  assert.equal(blip.info.adapter.vendor, "cpu");
+  assert.deepEqual(blip.info.model, { id: "fake", tasks: ["caption"], dtype: "f16", licence: "MIT", bytes: 12 });
+  assert.deepEqual(blip.info.knows.colours, ["red"]);
+  assert.equal(blip.info.ms.compile, 7);
+  assert.equal(blip.info.fallbackReason, undefined);
+});
+
+test("creation reports every step in order", async () => {
+  const phases = [];
+  await create({}, { onProgress: ({ phase }) => phases.push(phase) });
+  assert.deepEqual([...new Set(phases)].sort(), ["compile", "device", "download", "load", "ready"]);
+  assert.deepEqual(phases.slice(-3), ["load", "compile", "ready"]);
+});
+
+test("calls run one after another in the order they were made, a slow file included", async () => {
+  const { blip, log } = await create();
+  const slow = new Blob([new Uint8Array(9)]);
+  const read = slow.arrayBuffer.bind(slow);
+  slow.arrayBuffer = () => new Promise((resolve) => setTimeout(() => resolve(read()), 20));
+  await Promise.all([blip.caption(slow), blip.caption(image), blip.caption(new Uint8Array(5))]);
+  assert.deepEqual(log.filter((line) => !line.startsWith("open")), [
+    "start bytes:9 {}", "end bytes:9", "start bytes:3 {}", "end bytes:3", "start bytes:5 {}", "end bytes:5",
+  ]);
+});
+
+test("tokens stream in, and the stream ends with the caption", async () => {
+  const { blip } = await create();
+  const stream = blip.captionStream(image);
+  const texts = [];
+  for await (const { text, index } of stream) texts.push(`${index} ${text}`);
+  assert.deepEqual(texts, ["0 a", "1 a red", "2 a red apple"]);
+  assert.equal((await stream.result).text, "a red apple");
+});
+
+test("leaving the loop cancels the caption and the instance goes on working", async () => {
+  const { blip, log } = await create();
+  const stream = blip.captionStream(image);
+  for await (const _ of stream) break;
+  assert.equal(await outcome(stream.result), "AbortError");
+  assert.equal((await blip.caption(new Uint8Array(5))).text, "a red apple");
+  assert.ok(log.includes("abort bytes:3"), log.join("\n"));
+});
+
+test("an error of a stream is thrown by its loop", async () => {
+  const { blip } = await create({ caption: async () => { throw coded("bad-image", "cut short"); } });
+  await assert.rejects(async () => { for await (const _ of blip.captionStream(image)); }, { code: "bad-image" });
+});
+
+test("aborting rejects with AbortError and stops the engine within a token", async () => {
+  const { blip, log } = await create();
+  const controller = new AbortController();
+  const call = blip.caption(image, { signal: controller.signal, onToken: () => controller.abort() });
+  await assert.rejects(call, (error) => error instanceof DOMException && error.name === "AbortError");
+  await blip.caption(new Uint8Array(5));
+  assert.ok(log.includes("abort bytes:3") && !log.includes("end bytes:3"), log.join("\n"));
+});
+
+test("a waiting call that is aborted never starts", async () => {
+  const { blip, log } = await create();
+  const controller = new AbortController();
+  const first = blip.caption(image, { onToken: () => controller.abort() });
+  const second = blip.caption(new Uint8Array(5), { signal: controller.signal });
+  assert.equal(await outcome(second), "AbortError");
+  await first;
+  await blip.caption(new Uint8Array(6));
+  assert.ok(!log.some((line) => line.includes("bytes:5")), log.join("\n"));
+});
+
+test("an aborted signal stops a call before anything is read", async () => {
+  const { blip } = await create();
+  assert.equal(await outcome(blip.caption("https://example.test/never", { signal: AbortSignal.abort() })), "AbortError");
+});
+
+test("after every error the same instance goes on working", async () => {
+  let broken = true;
+  const working = fakeModule();
+  const engine = await working.Engine.open("cpu");
+  const caption = (...args) => (broken ? Promise.reject(coded("bad-image", "truncated")) : engine.caption(...args));
+  const { blip } = await create({ caption });
+  await assert.rejects(blip.caption(image), (error) => error instanceof BlipError && error.code === "bad-image");
+  await assert.rejects(blip.caption(image, { numBeam: 1 }), { code: "bad-option" });
+  await assert.rejects(blip.caption(7), { code: "bad-image" });
+  broken = false;
+  assert.equal((await blip.caption(image)).text, "a red apple");
+});
+
+test("a listener that throws rejects its own call only", async () => {
+  const { blip } = await create();
+  const call = blip.caption(image, { onToken: () => { throw new RangeError("mine"); } });
+  await assert.rejects(call, RangeError);
+  assert.equal((await blip.caption(image)).text, "a red apple");
+});
+
+test("a trap in the engine rejects every pending call and the instance says disposed", async () => {
+  const { blip, worker } = await create({ caption: async () => { throw trap(); } });
+  const outcomes = await Promise.all([outcome(blip.caption(image)), outcome(blip.caption(image))]);
+  assert.deepEqual(outcomes, ["internal", "internal"]);
+  await assert.rejects(blip.caption(image), { code: "disposed", message: /unreachable/ });
+  assert.ok(worker.terminated);
+});
+
+test("a worker that stops rejects every pending call and the instance says disposed", async () => {
+  const { blip, worker } = await create({ caption: () => new Promise(() => {}) });
+  const pending = [outcome(blip.caption(image)), outcome(blip.caption(image))];
+  setTimeout(() => worker.onerror({ message: "Uncaught RuntimeError: unreachable" }), 20);
+  assert.deepEqual(await Promise.all(pending), ["internal", "internal"]);
+  assert.equal(await outcome(blip.caption(image)), "disposed");
+});
+
+test("a worker script that does not load is download-failed", async () => {
+  const createWorker = () => {
+    const worker = new FakeWorker(fakeModule());
+    setTimeout(() => worker.onerror({}));
+    return worker;
+  };
+  const call = Blip.create({ createWorker, modelBase: "https://example.test/models" });
+  await assert.rejects(call, { code: "download-failed" });
+});
+
+test("dispose rejects what is pending, ends the worker and may be repeated", async () => {
+  const { blip, worker } = await create();
+  const pending = outcome(blip.caption(image));
+  await blip.dispose();
+  await blip[Symbol.asyncDispose]();
+  assert.equal(await pending, "disposed");
+  assert.ok(worker.terminated);
+  assert.equal(await outcome(blip.caption(image)), "disposed");
+});
+
+test("an explicit device is followed or refused, never replaced", async () => {
+  const open = async () => { throw coded("webgpu-unavailable", "no adapter"); };
+  await assert.rejects(create({ open }, { device: "webgpu" }), { code: "webgpu-unavailable" });
+});
+
+test("a device of another name is bad-option before anything starts", async () => {
+  await assert.rejects(create({}, { device: "gpu" }), { code: "bad-option", message: /gpu/ });
+});
+
+test("a model name that is no name, or an address that is none, is bad-option", async () => {
+  await assert.rejects(create({}, { model: "../x" }), { code: "bad-option" });
+  await assert.rejects(create({}, { modelUrl: "http://" }), { code: "bad-option" });
+});
+
+test("a failed creation ends its worker", async () => {
+  let worker;
+  const createWorker = () => (worker = new FakeWorker(fakeModule({ load: async () => { throw coded("weights-shape", "x"); } })));
+  await assert.rejects(Blip.create({ device: "cpu", createWorker, modelBase: "https://example.test" }), { code: "weights-shape" });
+  assert.ok(worker.terminated);
+});
+
+test("creation can be cancelled", async () => {
+  const controller = new AbortController();
+  const call = create({ load: () => new Promise(() => {}) }, { signal: controller.signal, onProgress: () => controller.abort() });
+  assert.equal(await outcome(call), "AbortError");
+});
