@@ -106,5 +106,5 @@ fn mean(sprite: &Sprite, row: &Span, column: &Span) -> [u32; 2] {
             tone += covered * u64::from(pixel[0]);
         }
     }
-    if coverage == 0 { [0, 0] } else { [(tone / coverage) as u32, (coverage / area) as u32] }
+    [tone.checked_div(coverage).unwrap_or(0) as u32, (coverage / area) as u32]
 }

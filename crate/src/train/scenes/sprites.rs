@@ -119,7 +119,7 @@ fn shade(pixmap: &Pixmap, x: u32, y: u32) -> [u8; 2] {
     let index = (y * pixmap.width() + x) as usize * 4;
     let [r, g, b, a] = [0, 1, 2, 3].map(|i| u32::from(pixmap.data()[index + i]));
     // tiny-skia premultiplies.
-    let luma = if a == 0 { 0 } else { (54 * r + 183 * g + 19 * b) / 256 * 255 / a };
+    let luma = ((54 * r + 183 * g + 19 * b) / 256 * 255).checked_div(a).unwrap_or(0);
     [luma.min(255) as u8, a as u8]
 }
 
