@@ -85,8 +85,8 @@ impl Tokenizer {
             dec,
             enc,
         };
-        let refused = |error| {
-            bad_vocabulary("vocabulary: WordPiece refuses it".into()).with_source::<tokenizers::Error>(error)
+        let refused = |error: tokenizers::Error| {
+            bad_vocabulary("vocabulary: WordPiece refuses it".into()).with_source(error)
         };
         let model = WordPiece::read_bytes(vocab_txt)
             .and_then(|vocab| WordPiece::builder().vocab(vocab).build())
