@@ -37,20 +37,21 @@ pub(super) async fn search<D: Decoder>(task: &mut Task<'_, D>) -> Result<Vec<Hyp
         let length = beams[0].ids.len();
         let last = length + 1 == config.max_length;
 
+        let cut = last && config.length_rule == LengthRule::Hf;
         let mut open: Vec<Candidate> = Vec::with_capacity(width);
         for (rank, candidate) in best.iter().enumerate() {
-            let parent = &beams[candidate.row];
             let ended = candidate.token == task.eos;
-            if !ended && !(last && config.length_rule == LengthRule::Hf) {
-                open.push(*candidate);
-                if open.len() == width {
-                    break;
+            if ended || cut {
+                if rank < width {
+                    let parent = &beams[candidate.row];
+                    let log_prob =
+                        parent.log_prob + f64::from(scores.original(candidate.row, candidate.token));
+                    let mut ids = parent.ids[prompt.len()..].to_vec();
+                    ids.extend((!ended).then_some(candidate.token));
+                    finished.offer(candidate.score, &ids, log_prob, ended);
                 }
-            } else if rank < width {
-                let log_prob = parent.log_prob + f64::from(scores.original(candidate.row, candidate.token));
-                let mut ids = parent.ids[prompt.len()..].to_vec();
-                ids.extend((!ended).then_some(candidate.token));
-                finished.offer(candidate.score, &ids, log_prob, ended);
+            } else if open.len() < width {
+                open.push(*candidate);
             }
         }
 

@@ -32,9 +32,7 @@ impl Finished {
             LengthRule::Hf => self.rank(sum, ids.len() + usize::from(finished)),
             LengthRule::Orig => self.rank(sum, self.prompt + ids.len()),
         };
-        if self.is_full() && score <= self.worst() {
-            return;
-        }
+        // One that is not better than the worst of a full list is cut off again at once.
         let at = self.kept.partition_point(|(kept, _)| *kept >= score);
         let (ids, log_prob) = (ids.to_vec(), log_prob as f32);
         self.kept.insert(at, (score, Hypothesis { ids, log_prob, score: score as f32, finished }));

@@ -20,7 +20,7 @@ pub(super) struct ToyLm {
 }
 
 impl ToyLm {
-    /// Logits `[vocab]` after `prefix`, exact in single precision.
+    /// Logits `[vocab]` after `prefix`, computed in double precision and rounded once.
     pub fn logits(&self, prefix: &[u32]) -> Vec<f32> {
         let state =
             prefix.iter().fold(self.seed, |state, token| mix(state ^ (token + 1).wrapping_mul(0x9E37_79B1)));
