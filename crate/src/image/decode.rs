@@ -162,7 +162,6 @@ fn unreadable(format: ImageFormat, error: image::ImageError) -> Error {
 /// The decoder fills what is missing from a short file with grey and reports success; a caption of
 /// that would be wrong without a word. Pillow refuses such files too.
 fn check_jpeg_is_complete(bytes: &[u8]) -> Result<()> {
-    const START_OF_SCAN: u8 = 0xda;
     const END_OF_IMAGE: u8 = 0xd9;
     let mut at = 2;
     loop {
@@ -178,12 +177,10 @@ fn check_jpeg_is_complete(bytes: &[u8]) -> Result<()> {
             // A stuffed byte, fill, or a marker that stands alone (temporary, restart, start).
             Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
             Some(0xff) => {}
-            Some(&marker) => {
+            // Any other marker is followed by its length, which counts itself.
+            Some(_) => {
                 let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { break };
                 at += 1 + usize::from(u16::from_be_bytes([high, low]));
-                if marker == START_OF_SCAN && at >= bytes.len() {
-                    break;
-                }
             }
         }
     }
