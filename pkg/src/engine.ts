@@ -27,7 +27,7 @@ export interface Engine {
   free(): void;
 }
 
-/** Called after every token; false stops the generation. */
+/** Called after every token with the text so far of caption `index`; false stops the generation. */
 export type OnProgress = (text: string, index: number) => boolean;
 
 /** The module, once its wasm runs. */

@@ -46,7 +46,7 @@ export type EngineOptions = Readonly<GenerationOptions>;
 export interface CaptionOptions extends GenerationOptions {
   /** Cancels the call: it rejects with the signal's reason, and the engine stops within a token. */
   signal?: AbortSignal;
-  /** Called with the whole text so far after every token. */
+  /** Called after every token with the text so far of caption `index`; a beam search may take words back. */
   onToken?: (text: string, index: number) => void;
 }
 

@@ -2,7 +2,7 @@
 
 import type { CaptionResult } from "./protocol.js";
 
-/** A step of a caption: the whole text so far, and how many tokens came before. */
+/** A step: the whole text so far (a beam search may take words back), and which of several captions it is. */
 export interface CaptionToken {
   readonly text: string;
   readonly index: number;

@@ -1,0 +1,95 @@
+//! Rules about the committed models.
+
+use super::Tree;
+use crate::setup::digest;
+use anyhow::Result;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// What the embedded model may weigh.
+const TINY_LIMIT: u64 = 8 * 1024 * 1024;
+
+/// `models/manifest.json` lists every model folder; sizes and digests are those of the files.
+pub fn manifests(tree: &Tree) -> Result<Vec<String>> {
+    let folder = tree.workspace.path("models");
+    let Some(index) = tree.text("models/manifest.json") else {
+        return Ok(vec!["models/manifest.json is missing".to_owned()]);
+    };
+    let index: Value = serde_json::from_str(&index)?;
+    let models = index["models"].as_array().cloned().unwrap_or_default();
+    let mut violations = Vec::new();
+    if models.is_empty() {
+        violations.push("models/manifest.json lists no model".to_owned());
+    }
+    for model in &models {
+        let path = model["path"].as_str().unwrap_or_default();
+        check_model(&folder.join(path), model, &mut violations)?;
+    }
+    for entry in fs::read_dir(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // A model that a person converted here is not committed, and not listed.
+        let committed = tree.files.iter().any(|file| file.starts_with(&format!("models/{name}/")));
+        let listed = models
+            .iter()
+            .any(|model| model["path"].as_str().is_some_and(|path| path.trim_end_matches('/') == name));
+        if entry.file_type()?.is_dir() && committed && !listed {
+            violations.push(format!("models/{name} is not in models/manifest.json"));
+        }
+    }
+    Ok(violations)
+}
+
+fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Result<()> {
+    let shown = folder.display();
+    let Ok(manifest) = fs::read_to_string(folder.join("blip.json")) else {
+        violations.push(format!("{shown} has no blip.json"));
+        return Ok(());
+    };
+    let manifest: Value = serde_json::from_str(&manifest)?;
+    for field in ["id", "tasks", "dtype", "licence"] {
+        if manifest[field] != entry[field] {
+            violations.push(format!(
+                "{shown}: `{field}` is {} here and {} in the index",
+                manifest[field], entry[field]
+            ));
+        }
+    }
+    let files = manifest["files"].as_object().cloned().unwrap_or_default();
+    let mut total = 0;
+    for (role, file) in files {
+        let path = folder.join(file["path"].as_str().unwrap_or_default());
+        let Ok(bytes) = fs::read(&path) else {
+            violations.push(format!("{} is missing", path.display()));
+            continue;
+        };
+        total += bytes.len() as u64;
+        if file["bytes"] != bytes.len() || file["sha256"] != digest(&bytes) {
+            violations.push(format!("{shown}: `files.{role}` does not describe {}", path.display()));
+        }
+    }
+    if entry["bytes"] != total {
+        violations.push(format!("{shown}: the index says {} bytes, its files have {total}", entry["bytes"]));
+    }
+    if manifest["id"] == "tiny" && total > TINY_LIMIT {
+        violations.push(format!("{shown}: {total} bytes, limit {TINY_LIMIT}"));
+    }
+    Ok(())
+}
+
+/// A package can only embed files of its own folder; what stands there under a model's name is that model.
+pub fn embedded(tree: &Tree) -> Result<Vec<String>> {
+    let mut violations = Vec::new();
+    for path in tree.files.iter().filter_map(|path| path.strip_prefix("crate/assets/")) {
+        let Some((model, _)) = path.split_once('/') else { continue };
+        if !tree.files.iter().any(|file| file.starts_with(&format!("models/{model}/"))) {
+            continue;
+        }
+        let published = fs::read(tree.workspace.path("models").join(path)).unwrap_or_default();
+        if published != fs::read(tree.workspace.path("crate/assets").join(path))? {
+            violations.push(format!("crate/assets/{path} differs from models/{path}"));
+        }
+    }
+    Ok(violations)
+}
