@@ -164,12 +164,9 @@ fn unreadable(format: ImageFormat, error: image::ImageError) -> Error {
 fn check_jpeg_is_complete(bytes: &[u8]) -> Result<()> {
     const END_OF_IMAGE: u8 = 0xd9;
     let mut at = 2;
-    loop {
-        // In a scan, bytes other than ff are entropy-coded data, and so is ff 00; between segments
-        // there should be none, and decoders skip what there is.
-        let Some(offset) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) else {
-            break;
-        };
+    // In a scan, bytes other than ff are entropy-coded data, and so is ff 00; between segments there
+    // should be none, and decoders skip what there is.
+    while let Some(offset) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) {
         at += offset + 1;
         match bytes.get(at) {
             None => break,

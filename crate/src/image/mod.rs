@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 /// Mean of the red, green and blue channels, in 0..1 (CLIP's; every published BLIP uses it).
 pub const CLIP_MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
 /// Standard deviation of the red, green and blue channels, in 0..1 (CLIP's; every published BLIP uses it).
+#[allow(clippy::excessive_precision, reason = "the digits CLIP publishes")]
 pub const CLIP_STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 
 /// How the bytes of a picture become RGB.
