@@ -1,1 +1,188 @@
-//! Opens devices and reads tensors back.
+//! Opens devices, and is the only place that reads tensors back.
+//!
+//! A browser cannot wait, so every read is asynchronous; natively [`block_on`] drives the same
+//! futures. Errors that the GPU reports outside a call (a shader that does not validate, a lost
+//! device) are kept and returned by the next read, never dropped.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor};
+use serde::Serialize;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A GPU: WebGPU in the browser; Vulkan, Metal or DX12 natively.
+    Gpu,
+    /// The CPU, through burn-flex.
+    Cpu,
+}
+
+/// What a device says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdapterInfo {
+    /// Maker of the hardware or of the software renderer.
+    pub vendor: String,
+    /// Family, such as `ampere` or `swiftshader`.
+    pub architecture: String,
+    /// Model, where the platform tells.
+    pub device: String,
+    /// Free text.
+    pub description: String,
+    /// Whether the adapter is software.
+    pub is_fallback_adapter: bool,
+    /// WebGPU features of the adapter, sorted.
+    pub features: Vec<String>,
+}
+
+/// An open device.
+#[derive(Clone, Debug)]
+pub struct OpenDevice {
+    /// The handle for tensors.
+    pub device: Device,
+    /// What it says about itself.
+    pub adapter: AdapterInfo,
+    faults: Faults,
+}
+
+/// Errors that arrived outside a call.
+#[derive(Clone, Debug, Default)]
+struct Faults(Arc<Mutex<Option<(ErrorKind, String)>>>);
+
+impl Faults {
+    #[cfg(feature = "wgpu")]
+    fn report(&self, kind: ErrorKind, message: String) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert((kind, message));
+    }
+
+    /// The first fault since the last look. A lost device stays lost.
+    fn take(&self) -> Result<()> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = match &*slot {
+            Some((ErrorKind::DeviceLost, _)) => slot.clone(),
+            _ => slot.take(),
+        };
+        fault.map_or(Ok(()), |(kind, message)| Err(Error::new(kind, message)))
+    }
+}
+
+impl OpenDevice {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WebgpuUnavailable`] when there is no adapter, [`ErrorKind::FeatureMissing`]
+    /// when it lacks what the engine needs or this build has no such device.
+    pub async fn open(kind: DeviceKind) -> Result<Self> {
+        match kind {
+            DeviceKind::Cpu => Self::open_cpu(),
+            DeviceKind::Gpu => Self::open_gpu().await,
+        }
+    }
+
+    #[cfg(feature = "flex")]
+    fn open_cpu() -> Result<Self> {
+        let adapter = AdapterInfo {
+            vendor: "cpu".into(),
+            architecture: std::env::consts::ARCH.into(),
+            description: "burn-flex".into(),
+            ..AdapterInfo::default()
+        };
+        Ok(Self { device: Device::flex(), adapter, faults: Faults::default() })
+    }
+
+    #[cfg(not(feature = "flex"))]
+    fn open_cpu() -> Result<Self> {
+        Err(Error::new(ErrorKind::FeatureMissing, "this build has no CPU device (feature `flex`)"))
+    }
+
+    #[cfg(feature = "wgpu")]
+    async fn open_gpu() -> Result<Self> {
+        #[cfg(target_family = "wasm")]
+        let probed = crate::wasm::probe_adapter().await?;
+        // One submit for a whole decoding step: the default splits it into several.
+        const TASKS_MAX: usize = 256;
+        let options = Device::wgpu_options().tasks_max(TASKS_MAX);
+        let (device, setup) = options.init_with_setup_async().await.map_err(|e| {
+            Error::new(ErrorKind::WebgpuUnavailable, "no GPU adapter could be opened").with_source(e)
+        })?;
+        #[cfg(target_family = "wasm")]
+        let adapter = probed;
+        #[cfg(not(target_family = "wasm"))]
+        let adapter = native_adapter(&setup.adapter.get_info());
+        let faults = Faults::default();
+        let uncaptured = faults.clone();
+        setup.device.on_uncaptured_error(Arc::new(move |error: burn::tensor::wgpu::wgpu::Error| {
+            use burn::tensor::wgpu::wgpu::Error as WgpuError;
+            let kind = match error {
+                WgpuError::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+                _ => ErrorKind::Gpu,
+            };
+            uncaptured.report(kind, format!("the GPU reported: {error}"));
+        }));
+        let lost = faults.clone();
+        setup.device.set_device_lost_callback(move |reason, message| {
+            lost.report(ErrorKind::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}"));
+        });
+        Ok(Self { device, adapter, faults })
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    async fn open_gpu() -> Result<Self> {
+        Err(Error::new(ErrorKind::FeatureMissing, "this build has no GPU device (feature `wgpu`)"))
+    }
+
+    /// Reads a tensor back, row-major.
+    ///
+    /// # Errors
+    /// What the GPU reported since the last read; [`ErrorKind::Gpu`] when the read itself fails.
+    pub async fn read<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>> {
+        let data = tensor.into_data_async().await;
+        self.faults.take()?;
+        let data = data.map_err(|e| Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(format!("{e:?}")))?;
+        data.try_into_vec::<f32>()
+            .map_err(|e| Error::new(ErrorKind::Internal, "the device returned another element type").with_source(format!("{e:?}")))
+    }
+}
+
+#[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+fn native_adapter(info: &burn::tensor::wgpu::wgpu::AdapterInfo) -> AdapterInfo {
+    AdapterInfo {
+        vendor: info.driver.clone(),
+        architecture: format!("{:?}", info.backend).to_lowercase(),
+        device: info.name.clone(),
+        description: info.driver_info.clone(),
+        is_fallback_adapter: info.device_type == burn::tensor::wgpu::wgpu::DeviceType::Cpu,
+        features: Vec::new(),
+    }
+}
+
+/// Runs a future to its end on this thread; for native callers.
+///
+/// The futures of this crate wait for the device inside themselves natively, so polling in a loop
+/// does not spin in practice.
+#[cfg(not(target_family = "wasm"))]
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    use std::task::{Context, Poll, Wake, Waker};
+
+    /// Wakes the thread that waits.
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}

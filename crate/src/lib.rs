@@ -1,9 +1,12 @@
 //! BLIP vision-language models in Rust: captions on WebGPU in the browser, natively, and the training behind them.
 
+mod clock;
 #[cfg(feature = "cli")]
 pub mod convert;
 pub mod config;
 pub mod device;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod error;
 pub mod generate;
 pub mod image;

@@ -1,1 +1,11 @@
-//! What a user asks of a model.
+//! What a user asks of a model: the public Rust API.
+//!
+//! A [`Session`] holds a model, its tokenizer and its device; the tasks are its methods.
+
+mod caption;
+mod decoder;
+mod session;
+
+pub use caption::{Caption, CaptionOptions, CaptionProgress, Captions, Timings};
+pub use decoder::ModelDecoder;
+pub use session::{Picture, Session};

@@ -1,2 +1,10 @@
-//! Training.
+//! Training: a readable loop a stage, and what the stages share.
+
+pub mod batch;
+pub mod caption;
+pub mod checkpoint;
+pub mod evaluate;
+pub mod loss;
 pub mod scenes;
+pub mod schedule;
+pub mod vocabulary;

@@ -1,0 +1,60 @@
+//! The `blip` command line tool.
+#![allow(clippy::print_stdout, reason = "printing results is what a command line tool does")]
+
+mod caption;
+mod convert;
+mod inspect;
+#[cfg(feature = "train")]
+mod scenes;
+mod source;
+#[cfg(feature = "train")]
+mod train;
+
+use clap::{Parser, Subcommand};
+
+/// BLIP on the command line: captions, checkpoints, training.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Caption images.
+    Caption(caption::Arguments),
+    /// Say what is in a checkpoint or a model directory.
+    Inspect(inspect::Arguments),
+    /// Convert a checkpoint into a model directory.
+    Convert(convert::Arguments),
+    /// Train a model.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Train(train::Command),
+    /// Write or score scenes, the training data of the embedded model.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Scenes(scenes::Command),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Cli::parse().command {
+        Command::Caption(arguments) => caption::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
+        #[cfg(feature = "train")]
+        Command::Train(command) => train::run(&command),
+        #[cfg(feature = "train")]
+        Command::Scenes(command) => scenes::run(&command),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // The code in brackets is the stable part; scripts match it.
+            let code = error.downcast_ref::<blip_web::Error>().map_or("error", blip_web::Error::code);
+            eprintln!("blip: [{code}] {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

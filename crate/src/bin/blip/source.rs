@@ -1,0 +1,85 @@
+//! Where a model comes from on the command line: a model directory or a checkpoint file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use blip_web::config::BlipConfig;
+use blip_web::device::{DeviceKind, OpenDevice, block_on};
+use blip_web::tasks::Session;
+use blip_web::weights::{Checkpoint, Manifest};
+use clap::ValueEnum;
+
+/// Devices by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DeviceName {
+    /// The GPU.
+    Gpu,
+    /// The CPU.
+    Cpu,
+}
+
+impl DeviceName {
+    pub(crate) fn open(self) -> Result<OpenDevice> {
+        let kind = match self {
+            Self::Gpu => DeviceKind::Gpu,
+            Self::Cpu => DeviceKind::Cpu,
+        };
+        Ok(block_on(OpenDevice::open(kind))?)
+    }
+}
+
+/// The model to use: `None` is the embedded one.
+pub(crate) fn open_session(model: Option<&Path>, device: DeviceName) -> Result<Session> {
+    let device = device.open()?;
+    let Some(folder) = model else { return embedded(&device) };
+    let manifest = read_manifest(folder)?;
+    let weights = read(&folder.join(&manifest.files.weights.path))?;
+    let vocab = read(&folder.join(&manifest.files.vocab.path))?;
+    Ok(Session::from_manifest(&manifest, weights, &vocab, &device)?)
+}
+
+#[cfg(feature = "embedded")]
+fn embedded(device: &OpenDevice) -> Result<Session> {
+    Ok(blip_web::embedded::tiny(device)?)
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded(_device: &OpenDevice) -> Result<Session> {
+    bail!("this build embeds no model (feature `embedded`): name one with --model")
+}
+
+/// The `blip.json` of a model directory.
+pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let path = folder.join("blip.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Manifest::from_json(&text)?)
+}
+
+/// A checkpoint file and the configuration beside it, or the one its layout implies.
+pub(crate) fn open_checkpoint(path: &Path) -> Result<(Checkpoint, BlipConfig)> {
+    let file = if path.is_dir() { weights_in(path)? } else { path.to_owned() };
+    let checkpoint = Checkpoint::open(&file)?;
+    let beside = file.with_file_name("config.json");
+    let config = if beside.exists() {
+        let text = std::fs::read_to_string(&beside).with_context(|| format!("cannot read {}", beside.display()))?;
+        BlipConfig::from_json(&text)?
+    } else {
+        blip_web::convert::infer_config(&checkpoint)?
+    };
+    Ok((checkpoint, config))
+}
+
+fn weights_in(folder: &Path) -> Result<PathBuf> {
+    for name in ["model.safetensors", "pytorch_model.bin"] {
+        let path = folder.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+    }
+    bail!("{} holds neither model.safetensors nor pytorch_model.bin", folder.display())
+}
+
+/// A file's bytes, or an error that names it.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

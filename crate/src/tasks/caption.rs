@@ -1,0 +1,192 @@
+//! Image to caption.
+
+use image::RgbImage;
+use serde::Serialize;
+
+use super::decoder::ModelDecoder;
+use super::session::{Picture, Session};
+use crate::clock::now_ms;
+use crate::generate::{Control, GenerateConfig, Progress, generate};
+use crate::image::{ImageOptions, decode};
+use crate::model::Grounding;
+use crate::{Error, ErrorKind, Result};
+
+/// How to caption.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CaptionOptions {
+    /// Text that the caption continues; it is not repeated in the result.
+    pub prompt: Option<String>,
+    /// How to search.
+    pub generate: GenerateConfig,
+    /// How the bytes of the picture become pixels.
+    pub image: ImageOptions,
+}
+
+/// One caption.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Caption {
+    /// The words, without the prompt.
+    pub text: String,
+    /// Sum of the log-probabilities of its tokens.
+    pub log_prob: f32,
+    /// Token ids, without the prompt and the end token.
+    pub tokens: Vec<u32>,
+}
+
+/// The result of a caption call.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Captions {
+    /// The first caption's words.
+    pub text: String,
+    /// As many as were asked for, best first.
+    pub captions: Vec<Caption>,
+    /// Where the time went.
+    pub ms: Timings,
+}
+
+/// Milliseconds of the two parts of a caption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Pixels to image tokens.
+    pub encode: f64,
+    /// Image tokens to words.
+    pub caption: f64,
+}
+
+/// A caption while it grows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaptionProgress {
+    /// The words so far.
+    pub text: String,
+    /// Which of several samples it is.
+    pub index: usize,
+}
+
+impl CaptionOptions {
+    /// Reads options from a JSON object with camelCase names; unknown ones are an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadOption`].
+    pub fn from_json(text: &str) -> Result<Self> {
+        use serde_json::{Map, Value};
+
+        let bad = |e: serde_json::Error| Error::new(ErrorKind::BadOption, "options").with_source(e);
+        let mut rest: Map<String, Value> = serde_json::from_str(text).map_err(bad)?;
+        let image = ["applyExif", "alpha"]
+            .into_iter()
+            .filter_map(|key| rest.remove_entry(key))
+            .collect::<Map<String, Value>>();
+        let prompt = rest.remove("prompt").unwrap_or(Value::Null);
+        let options = Self {
+            prompt: serde_json::from_value(prompt)
+                .map_err(|e| Error::new(ErrorKind::BadOption, "option prompt").with_source(e))?,
+            generate: serde_json::from_value(Value::Object(rest)).map_err(bad)?,
+            image: serde_json::from_value(Value::Object(image)).map_err(bad)?,
+        };
+        options.generate.validate()?;
+        Ok(options)
+    }
+}
+
+impl Session {
+    /// Captions an encoded picture file: decode, encode, generate.
+    ///
+    /// `on_progress` sees the caption grow, and ends the call by returning [`Control::Cancel`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadImage`] and [`ErrorKind::ImageTooLarge`] from the picture, and as
+    /// [`caption_picture`](Self::caption_picture).
+    pub async fn caption(
+        &self,
+        bytes: &[u8],
+        options: &CaptionOptions,
+        on_progress: &mut dyn FnMut(CaptionProgress) -> Control,
+    ) -> Result<Captions> {
+        let picture = decode(bytes, &options.image)?;
+        self.caption_image(&picture, options, on_progress).await
+    }
+
+    /// Captions decoded pixels; otherwise as [`caption`](Self::caption).
+    ///
+    /// # Errors
+    /// As [`caption_picture`](Self::caption_picture).
+    pub async fn caption_image(
+        &self,
+        image: &RgbImage,
+        options: &CaptionOptions,
+        on_progress: &mut dyn FnMut(CaptionProgress) -> Control,
+    ) -> Result<Captions> {
+        let start = now_ms();
+        let picture = self.encode(image).await?;
+        let encode = now_ms() - start;
+        let mut captions = self.caption_picture(&picture, options, on_progress).await?;
+        captions.ms.encode = encode;
+        Ok(captions)
+    }
+
+    /// Captions a picture that is already encoded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TaskUnsupported`] when the model has no captioner, [`ErrorKind::BadOption`] for
+    /// options it cannot follow, [`ErrorKind::Aborted`] when cancelled, and what the device fails with.
+    pub async fn caption_picture(
+        &self,
+        picture: &Picture,
+        options: &CaptionOptions,
+        on_progress: &mut dyn FnMut(CaptionProgress) -> Control,
+    ) -> Result<Captions> {
+        let text = &self.config.text_config;
+        let decoder = self.model.decoder().filter(|_| self.networks.tasks().contains(&"caption"));
+        let Some(decoder) = decoder else {
+            let message =
+                format!("this model cannot caption: it was trained for {}", self.networks.tasks().join(", "));
+            return Err(Error::new(ErrorKind::TaskUnsupported, message));
+        };
+        let (longest, positions) = (options.generate.max_length, text.max_position_embeddings);
+        if longest > positions {
+            let message = format!("option maxLength is {longest}, this model reads at most {positions} tokens");
+            return Err(Error::new(ErrorKind::BadOption, message));
+        }
+        let start = now_ms();
+        let prompt = self.tokenizer.encode_prompt(options.prompt.as_deref())?;
+        let grounding = Grounding::new(decoder.cross_kv(picture.tokens.clone()));
+        let mut decoder =
+            ModelDecoder::new(&self.model, &self.device, grounding, text.vocab_size, positions);
+        let mut report = |progress: Progress<'_>| {
+            on_progress(CaptionProgress { text: self.tokenizer.decode(progress.ids, true), index: progress.index })
+        };
+        let found = generate(&mut decoder, &prompt, text.sep_token_id, &options.generate, &mut report).await?;
+        let captions: Vec<Caption> = found
+            .into_iter()
+            .map(|h| Caption { text: self.tokenizer.decode(&h.ids, true), log_prob: h.log_prob, tokens: h.ids })
+            .collect();
+        let text = captions.first().map(|caption| caption.text.clone()).unwrap_or_default();
+        Ok(Captions { text, captions, ms: Timings { encode: 0.0, caption: now_ms() - start } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::LengthRule;
+    use crate::image::Alpha;
+
+    #[test]
+    fn options_come_from_one_flat_object() {
+        let json = r#"{"prompt":"a photo of","numBeams":3,"lengthRule":"orig","alpha":"discard"}"#;
+        let options = CaptionOptions::from_json(json).unwrap();
+        assert_eq!(options.prompt.as_deref(), Some("a photo of"));
+        assert_eq!((options.generate.num_beams, options.generate.length_rule), (3, LengthRule::Orig));
+        assert_eq!((options.image.alpha, options.image.apply_exif), (Alpha::Discard, true));
+        assert_eq!(CaptionOptions::from_json("{}").unwrap(), CaptionOptions::default());
+    }
+
+    #[test]
+    fn bad_options_have_their_code() {
+        for json in ["", "[]", r#"{"beams":3}"#, r#"{"numBeams":0}"#, r#"{"prompt":3}"#, r#"{"alpha":"red"}"#] {
+            assert_eq!(CaptionOptions::from_json(json).unwrap_err().code(), "bad-option", "{json}");
+        }
+    }
+}

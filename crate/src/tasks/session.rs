@@ -1,0 +1,125 @@
+//! A model that is ready to be asked.
+
+use burn::tensor::{Tensor, TensorData};
+use image::RgbImage;
+
+use crate::config::BlipConfig;
+use crate::device::OpenDevice;
+use crate::image::preprocess;
+use crate::model::{Blip, Networks};
+use crate::tokenizer::Tokenizer;
+use crate::weights::{Checkpoint, Manifest, load};
+use crate::{Error, ErrorKind, Result};
+
+/// A model, its tokenizer and the device both belong to.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) config: BlipConfig,
+    pub(crate) networks: Networks,
+    pub(crate) model: Blip,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) device: OpenDevice,
+}
+
+/// The image tokens of one picture, on the device: encode once, ask often.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    pub(crate) tokens: Tensor<3>,
+}
+
+impl Session {
+    /// Loads a model directory's files: verifies their digests, then builds the model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when bytes are not the manifest's, otherwise as
+    /// [`from_checkpoint`](Self::from_checkpoint).
+    pub fn from_manifest(
+        manifest: &Manifest,
+        weights: Vec<u8>,
+        vocab: &[u8],
+        device: &OpenDevice,
+    ) -> Result<Self> {
+        manifest.files.weights.verify(&weights)?;
+        manifest.files.vocab.verify(vocab)?;
+        let checkpoint = Checkpoint::from_safetensors(weights)?;
+        Self::from_checkpoint(&manifest.config, &checkpoint, vocab, device)
+    }
+
+    /// Builds a session from a configuration, stored tensors and a vocabulary (one token a line).
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadVocabulary`] when vocabulary and configuration disagree, and whatever
+    /// [`load`] finds wrong with the weights.
+    pub fn from_checkpoint(
+        config: &BlipConfig,
+        checkpoint: &Checkpoint,
+        vocab: &[u8],
+        device: &OpenDevice,
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::from_vocab(vocab)?;
+        check_tokens(config, &tokenizer)?;
+        let (model, networks) = load(config, checkpoint, &device.device)?;
+        Ok(Self { config: config.clone(), networks, model, tokenizer, device: device.clone() })
+    }
+
+    /// The model's dimensions.
+    pub fn config(&self) -> &BlipConfig {
+        &self.config
+    }
+
+    /// The networks that were in the checkpoint.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// The device the session runs on.
+    pub fn device(&self) -> &OpenDevice {
+        &self.device
+    }
+
+    /// The tokenizer of the checkpoint.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Runs the vision encoder on a picture, resized to the model's square as in the reference.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Gpu`] and its kin when the device fails, or returns something that is not a
+    /// number.
+    pub async fn encode(&self, picture: &RgbImage) -> Result<Picture> {
+        let size = self.config.vision_config.image_size;
+        let pixels = TensorData::new(preprocess(picture, size), [1, 3, size, size]);
+        let tokens = self.model.vision.forward(Tensor::from_data(pixels, &self.device.device));
+        // One value tells that the device is done and sane, before a whole caption is built on it.
+        let probe = self.device.read(tokens.clone().slice([0..1, 0..1, 0..1])).await?;
+        if probe.iter().all(|value| value.is_finite()) {
+            return Ok(Picture { tokens });
+        }
+        Err(Error::new(ErrorKind::Gpu, "the image encoder returned a value that is not a number"))
+    }
+}
+
+/// The vocabulary must be the one that the word embedding was trained with.
+fn check_tokens(config: &BlipConfig, tokenizer: &Tokenizer) -> Result<()> {
+    let text = &config.text_config;
+    for (name, found, expected) in [
+        ("[DEC]", tokenizer.dec(), text.bos_token_id),
+        ("[SEP]", tokenizer.sep(), text.sep_token_id),
+        ("[PAD]", tokenizer.pad(), text.pad_token_id),
+    ] {
+        if found != expected {
+            let message = format!("vocabulary: {name} is token {found}, the configuration says {expected}");
+            return Err(Error::new(ErrorKind::BadVocabulary, message));
+        }
+    }
+    if tokenizer.vocab_size() > text.vocab_size {
+        let message = format!(
+            "vocabulary: {} tokens, but the word embedding has {} rows",
+            tokenizer.vocab_size(),
+            text.vocab_size
+        );
+        return Err(Error::new(ErrorKind::BadVocabulary, message));
+    }
+    Ok(())
+}
