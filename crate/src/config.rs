@@ -208,8 +208,9 @@ impl BlipConfig {
     /// [`ErrorKind::BadConfig`] when the text is not JSON, a required field is missing, or
     /// [`validate`](Self::validate) finds the dimensions inconsistent.
     pub fn from_json(text: &str) -> Result<Self> {
-        let config: Self = serde_json::from_str(text)
-            .map_err(|e| Error::new(ErrorKind::BadConfig, "config: not a BLIP configuration").with_source(e))?;
+        let config: Self = serde_json::from_str(text).map_err(|e| {
+            Error::new(ErrorKind::BadConfig, "config: not a BLIP configuration").with_source(e)
+        })?;
         config.validate()?;
         Ok(config)
     }

@@ -4,7 +4,9 @@
 use crate::config::BlipConfig;
 use crate::weights::keymap::{Meaning, hugging_face, meaning};
 use crate::weights::manifest::{FileEntry, Files};
-use crate::weights::{Checkpoint, Dtype, Manifest, NamedTensors, StoredTensor, find_networks, to_safetensors};
+use crate::weights::{
+    Checkpoint, Dtype, Manifest, NamedTensors, StoredTensor, find_networks, to_safetensors,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// What a model directory says about itself, apart from its files.
@@ -50,8 +52,9 @@ pub fn convert(checkpoint: &Checkpoint, config: &BlipConfig) -> Result<Converted
     for (name, tensor) in &checkpoint.tensors {
         match meaning(name) {
             Meaning::Parameter(path) if !(path == "lm.decoder" && networks.tied_lm) => {
-                let name = hugging_face(&path)
-                    .ok_or_else(|| Error::new(ErrorKind::Internal, format!("weights: `{path}` has no foreign name")))?;
+                let name = hugging_face(&path).ok_or_else(|| {
+                    Error::new(ErrorKind::Internal, format!("weights: `{path}` has no foreign name"))
+                })?;
                 converted.tensors.insert(name, (tensor.shape.clone(), tensor.to_f32()?));
             }
             _ => converted.dropped.push(name.clone()),
@@ -96,7 +99,8 @@ pub fn assemble(
 /// one of the two published ones.
 pub fn infer_config(checkpoint: &Checkpoint) -> Result<BlipConfig> {
     let tensor = |ours: &str| -> Result<&StoredTensor> {
-        let found = checkpoint.tensors.iter().find(|(name, _)| meaning(name) == Meaning::Parameter(ours.to_owned()));
+        let found =
+            checkpoint.tensors.iter().find(|(name, _)| meaning(name) == Meaning::Parameter(ours.to_owned()));
         found.map(|(_, tensor)| tensor).ok_or_else(|| {
             Error::new(ErrorKind::WeightsMissing, format!("weights: 1 tensors are missing: `{ours}`"))
         })
@@ -105,7 +109,8 @@ pub fn infer_config(checkpoint: &Checkpoint) -> Result<BlipConfig> {
     let (tokens, width) = match shape[..] {
         [1, tokens, width] if tokens > 1 => (tokens, width),
         _ => {
-            let message = format!("weights: the position table has the shape {shape:?}, expected [1, tokens, width]");
+            let message =
+                format!("weights: the position table has the shape {shape:?}, expected [1, tokens, width]");
             return Err(Error::new(ErrorKind::WeightsShape, message));
         }
     };

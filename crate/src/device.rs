@@ -45,8 +45,13 @@ pub struct OpenDevice {
     pub device: Device,
     /// What it says about itself.
     pub adapter: AdapterInfo,
+    kind: DeviceKind,
     faults: Faults,
 }
+
+/// The GPU runtime can be initialised once a process; later calls share it.
+#[cfg(feature = "wgpu")]
+static GPU: Mutex<Option<OpenDevice>> = Mutex::new(None);
 
 /// Errors that arrived outside a call.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +96,7 @@ impl OpenDevice {
             description: "burn-flex".into(),
             ..AdapterInfo::default()
         };
-        Ok(Self { device: Device::flex(), adapter, faults: Faults::default() })
+        Ok(Self { device: Device::flex(), adapter, kind: DeviceKind::Cpu, faults: Faults::default() })
     }
 
     #[cfg(not(feature = "flex"))]
@@ -101,6 +106,10 @@ impl OpenDevice {
 
     #[cfg(feature = "wgpu")]
     async fn open_gpu() -> Result<Self> {
+        if let Some(open) = GPU.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            open.faults.take()?;
+            return Ok(open);
+        }
         #[cfg(target_family = "wasm")]
         let probed = crate::wasm::probe_adapter().await?;
         // One submit for a whole decoding step: the default splits it into several.
@@ -127,12 +136,19 @@ impl OpenDevice {
         setup.device.set_device_lost_callback(move |reason, message| {
             lost.report(ErrorKind::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}"));
         });
-        Ok(Self { device, adapter, faults })
+        let open = Self { device, adapter, kind: DeviceKind::Gpu, faults };
+        GPU.lock().unwrap_or_else(PoisonError::into_inner).replace(open.clone());
+        Ok(open)
     }
 
     #[cfg(not(feature = "wgpu"))]
     async fn open_gpu() -> Result<Self> {
         Err(Error::new(ErrorKind::FeatureMissing, "this build has no GPU device (feature `wgpu`)"))
+    }
+
+    /// Whether it is a GPU or the CPU.
+    pub fn kind(&self) -> DeviceKind {
+        self.kind
     }
 
     /// Reads a tensor back, row-major.
@@ -141,10 +157,19 @@ impl OpenDevice {
     /// What the GPU reported since the last read; [`ErrorKind::Gpu`] when the read itself fails.
     pub async fn read<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>> {
         let data = tensor.into_data_async().await;
+        #[cfg(target_family = "wasm")]
+        if self.kind == DeviceKind::Cpu {
+            // A GPU's read turns the event loop by itself; the CPU's never waits.
+            crate::wasm::yield_to_events().await;
+        }
         self.faults.take()?;
-        let data = data.map_err(|e| Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(format!("{e:?}")))?;
-        data.try_into_vec::<f32>()
-            .map_err(|e| Error::new(ErrorKind::Internal, "the device returned another element type").with_source(format!("{e:?}")))
+        let data = data.map_err(|e| {
+            Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(format!("{e:?}"))
+        })?;
+        data.try_into_vec::<f32>().map_err(|e| {
+            Error::new(ErrorKind::Internal, "the device returned another element type")
+                .with_source(format!("{e:?}"))
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! The model that is part of the binary.
 
+use crate::Result;
 use crate::device::OpenDevice;
 use crate::tasks::Session;
 use crate::weights::Manifest;
-use crate::Result;
 
 /// `blip.json` of `models/tiny`.
 pub const MANIFEST: &str = include_str!("../assets/tiny/blip.json");

@@ -1,9 +1,9 @@
 //! BLIP vision-language models in Rust: captions on WebGPU in the browser, natively, and the training behind them.
 
 mod clock;
+pub mod config;
 #[cfg(feature = "cli")]
 pub mod convert;
-pub mod config;
 pub mod device;
 #[cfg(feature = "embedded")]
 pub mod embedded;

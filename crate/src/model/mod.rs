@@ -47,9 +47,7 @@ impl Blip {
         let shared = matches!(networks.decoder, Some(DecoderNetwork::Shared));
         Self {
             vision: VisionModel::init(vision, device),
-            text_encoder: networks
-                .text_encoder
-                .then(|| Med::init(text, vision.hidden_size, shared, device)),
+            text_encoder: networks.text_encoder.then(|| Med::init(text, vision.hidden_size, shared, device)),
             text_decoder: match networks.decoder {
                 Some(DecoderNetwork::Own { grounding_width }) => {
                     Some(Med::init(text, grounding_width, false, device))

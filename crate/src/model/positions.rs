@@ -39,8 +39,7 @@ pub fn bicubic_taps(from: usize, to: usize, index: usize) -> ([usize; 4], [f64; 
     let t = x - floor;
     let near = |t: f64| ((A + 2.0) * t - (A + 3.0)) * t * t + 1.0;
     let far = |t: f64| ((A * t - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A;
-    let indices =
-        [-1.0, 0.0, 1.0, 2.0].map(|offset| (floor + offset).clamp(0.0, from as f64 - 1.0) as usize);
+    let indices = [-1.0, 0.0, 1.0, 2.0].map(|offset| (floor + offset).clamp(0.0, from as f64 - 1.0) as usize);
     (indices, [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)])
 }
 

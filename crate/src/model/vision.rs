@@ -125,9 +125,7 @@ impl VisionAttention {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let width = x.dims()[2];
         let qkv = self.qkv.forward(x);
-        let part = |index: usize| {
-            split_heads(qkv.clone().narrow(2, index * width, width), self.heads)
-        };
+        let part = |index: usize| split_heads(qkv.clone().narrow(2, index * width, width), self.heads);
         self.projection.forward(merge_heads(attend(part(0), part(1), part(2), None)))
     }
 }

@@ -146,21 +146,29 @@ impl Session {
         };
         let (longest, positions) = (options.generate.max_length, text.max_position_embeddings);
         if longest > positions {
-            let message = format!("option maxLength is {longest}, this model reads at most {positions} tokens");
+            let message =
+                format!("option maxLength is {longest}, this model reads at most {positions} tokens");
             return Err(Error::new(ErrorKind::BadOption, message));
         }
         let start = now_ms();
         let prompt = self.tokenizer.encode_prompt(options.prompt.as_deref())?;
         let grounding = Grounding::new(decoder.cross_kv(picture.tokens.clone()));
-        let mut decoder =
-            ModelDecoder::new(&self.model, &self.device, grounding, text.vocab_size, positions);
+        let mut decoder = ModelDecoder::new(&self.model, &self.device, grounding, text.vocab_size, positions);
         let mut report = |progress: Progress<'_>| {
-            on_progress(CaptionProgress { text: self.tokenizer.decode(progress.ids, true), index: progress.index })
+            on_progress(CaptionProgress {
+                text: self.tokenizer.decode(progress.ids, true),
+                index: progress.index,
+            })
         };
-        let found = generate(&mut decoder, &prompt, text.sep_token_id, &options.generate, &mut report).await?;
+        let found =
+            generate(&mut decoder, &prompt, text.sep_token_id, &options.generate, &mut report).await?;
         let captions: Vec<Caption> = found
             .into_iter()
-            .map(|h| Caption { text: self.tokenizer.decode(&h.ids, true), log_prob: h.log_prob, tokens: h.ids })
+            .map(|h| Caption {
+                text: self.tokenizer.decode(&h.ids, true),
+                log_prob: h.log_prob,
+                tokens: h.ids,
+            })
             .collect();
         let text = captions.first().map(|caption| caption.text.clone()).unwrap_or_default();
         Ok(Captions { text, captions, ms: Timings { encode: 0.0, caption: now_ms() - start } })
@@ -185,7 +193,8 @@ mod tests {
 
     #[test]
     fn bad_options_have_their_code() {
-        for json in ["", "[]", r#"{"beams":3}"#, r#"{"numBeams":0}"#, r#"{"prompt":3}"#, r#"{"alpha":"red"}"#] {
+        for json in ["", "[]", r#"{"beams":3}"#, r#"{"numBeams":0}"#, r#"{"prompt":3}"#, r#"{"alpha":"red"}"#]
+        {
             assert_eq!(CaptionOptions::from_json(json).unwrap_err().code(), "bad-option", "{json}");
         }
     }

@@ -34,8 +34,10 @@ impl<'a> ModelDecoder<'a> {
     async fn run(&mut self, ids: Vec<u32>, rows: usize) -> Result<Vec<f32>> {
         let seq = ids.len() / rows;
         if self.cache.len() + seq > self.positions {
-            let message =
-                format!("the model reads at most {} tokens, prompt included: lower maxLength", self.positions);
+            let message = format!(
+                "the model reads at most {} tokens, prompt included: lower maxLength",
+                self.positions
+            );
             return Err(Error::new(ErrorKind::BadOption, message));
         }
         let ids: Vec<i32> = ids.into_iter().map(u32::cast_signed).collect();
@@ -53,7 +55,8 @@ impl Decoder for ModelDecoder<'_> {
     }
 
     async fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Vec<f32>> {
-        let unchanged = parents.len() == self.rows && parents.iter().enumerate().all(|(row, parent)| row == *parent);
+        let unchanged =
+            parents.len() == self.rows && parents.iter().enumerate().all(|(row, parent)| row == *parent);
         if !unchanged {
             let rows: Vec<i32> = parents.iter().map(|parent| *parent as i32).collect();
             let rows = TensorData::new(rows, [parents.len()]);

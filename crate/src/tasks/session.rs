@@ -3,8 +3,10 @@
 use burn::tensor::{Tensor, TensorData};
 use image::RgbImage;
 
+use super::caption::{CaptionOptions, CaptionProgress};
 use crate::config::BlipConfig;
 use crate::device::OpenDevice;
+use crate::generate::{Control, GenerateConfig};
 use crate::image::preprocess;
 use crate::model::{Blip, Networks};
 use crate::tokenizer::Tokenizer;
@@ -97,6 +99,24 @@ impl Session {
             return Ok(Picture { tokens });
         }
         Err(Error::new(ErrorKind::Gpu, "the image encoder returned a value that is not a number"))
+    }
+
+    /// Compiles every GPU pipeline that captioning uses, by captioning a blank picture.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub async fn warm_up(&self) -> Result<()> {
+        let size = u32::try_from(self.config.vision_config.image_size).unwrap_or(1);
+        let blank = self.encode(&RgbImage::from_pixel(size, size, image::Rgb([255; 3]))).await?;
+        if self.networks.tasks().contains(&"caption") {
+            // Long enough to run the prompt, a cached step and a beam reorder.
+            let generate =
+                GenerateConfig { num_beams: 2, min_length: 4, max_length: 5, ..GenerateConfig::default() };
+            let options = CaptionOptions { generate, ..CaptionOptions::default() };
+            let mut ignore = |_: CaptionProgress| Control::Continue;
+            self.caption_picture(&blank, &options, &mut ignore).await?;
+        }
+        Ok(())
     }
 }
 

@@ -122,7 +122,8 @@ pub fn train(
         }
         let decayed = saved.training.steps.saturating_sub(saved.training.decay) < saved.step;
         if decayed && saved.training != *training {
-            let message = "the learning rate of this run is falling already: its length cannot change any more";
+            let message =
+                "the learning rate of this run is falling already: its length cannot change any more";
             return Err(Error::new(ErrorKind::BadOption, message));
         }
         meta = Meta { training: training.clone(), ..saved };
@@ -192,10 +193,7 @@ fn optimizer(training: &CaptionTraining) -> ModuleOptimizer {
 
 fn mean(losses: Vec<Tensor<1>>) -> Result<f64> {
     let count = losses.len();
-    let total = losses
-        .into_iter()
-        .map(|loss| f64::from(loss.into_scalar::<f32>()))
-        .sum::<f64>();
+    let total = losses.into_iter().map(|loss| f64::from(loss.into_scalar::<f32>())).sum::<f64>();
     let mean = total / count.max(1) as f64;
     if mean.is_finite() {
         return Ok(mean);

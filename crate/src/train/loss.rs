@@ -38,7 +38,8 @@ mod tests {
     #[test]
     fn the_smoothed_loss_has_its_closed_form() {
         let device = Device::flex();
-        let logits = Tensor::<3>::from_data([[[1.0f32, 2.0, 0.5], [0.0, 0.0, 3.0], [9.0, 9.0, 9.0]]], &device);
+        let logits =
+            Tensor::<3>::from_data([[[1.0f32, 2.0, 0.5], [0.0, 0.0, 3.0], [9.0, 9.0, 9.0]]], &device);
         let ids = Tensor::<2, Int>::from_data([[0i64, 1, 2]], &device);
         let ignored = Tensor::<2, Bool>::from_data(TensorData::new(vec![true, false, true], [1, 3]), &device);
         let loss = lm_loss(logits, ids, ignored, 0.1).into_data().to_vec::<f32>().unwrap()[0];

@@ -16,7 +16,8 @@ mod tests {
     #[test]
     fn rises_stays_and_falls_to_zero() {
         let at = |step| warmup_plateau_decay(step, 1000, 100, 200, 1e-3);
-        for (step, expected) in [(0, 1e-5), (49, 5e-4), (99, 1e-3), (500, 1e-3), (800, 1e-3), (900, 5e-4), (1000, 0.0)]
+        for (step, expected) in
+            [(0, 1e-5), (49, 5e-4), (99, 1e-3), (500, 1e-3), (800, 1e-3), (900, 5e-4), (1000, 0.0)]
         {
             assert!((at(step) - expected).abs() < 1e-12, "{step}: {}", at(step));
         }

@@ -3,8 +3,7 @@
 /// The lines of a `vocab.txt`: BERT's special tokens, the words, then every character as a piece,
 /// so that unseen words split instead of becoming `[UNK]`; `[DEC]` and `[ENC]` come last, as in BLIP.
 pub fn vocabulary(words: &[String]) -> Vec<String> {
-    let mut lines: Vec<String> =
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).to_vec();
+    let mut lines: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).to_vec();
     let letters = 'a'..='z';
     let pieces = letters.clone().map(String::from).chain(letters.map(|letter| format!("##{letter}")));
     for word in words.iter().cloned().chain(pieces) {

@@ -92,8 +92,11 @@ impl StoredTensor {
             }
         };
         if values.len() != self.elements() {
-            let message =
-                format!("weights: {} values for the shape {:?}: the file is cut short", values.len(), self.shape);
+            let message = format!(
+                "weights: {} values for the shape {:?}: the file is cut short",
+                values.len(),
+                self.shape
+            );
             return Err(Error::new(ErrorKind::WeightsFormat, message));
         }
         Ok(values)
@@ -111,7 +114,8 @@ impl Checkpoint {
     /// [`ErrorKind::WeightsFormat`] when the header or the length of the file is wrong.
     pub fn from_safetensors(bytes: Vec<u8>) -> Result<Self> {
         let bytes = Arc::new(bytes);
-        let format = |e| Error::new(ErrorKind::WeightsFormat, "weights: not a safetensors file").with_source(e);
+        let format =
+            |e| Error::new(ErrorKind::WeightsFormat, "weights: not a safetensors file").with_source(e);
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(format)?;
         // Eight bytes of header length, the header, then the tensors.
         let (start, total) = (header + 8, header + 8 + metadata.data_len());
@@ -134,9 +138,9 @@ impl Checkpoint {
             let range = start + info.data_offsets.0..start + info.data_offsets.1;
             let file = Arc::clone(&bytes);
             let read = move || {
-                file.get(range.clone())
-                    .map(<[u8]>::to_vec)
-                    .ok_or_else(|| Error::new(ErrorKind::WeightsFormat, "weights: a tensor lies outside its file"))
+                file.get(range.clone()).map(<[u8]>::to_vec).ok_or_else(|| {
+                    Error::new(ErrorKind::WeightsFormat, "weights: a tensor lies outside its file")
+                })
             };
             tensors.insert(name, StoredTensor::new(info.shape.clone(), dtype, read));
         }
@@ -152,8 +156,9 @@ impl Checkpoint {
     #[cfg(feature = "cli")]
     pub fn open(path: &std::path::Path) -> Result<Self> {
         if path.extension().is_some_and(|extension| extension == "safetensors") {
-            let bytes = std::fs::read(path)
-                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).with_source(e))?;
+            let bytes = std::fs::read(path).map_err(|e| {
+                Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).with_source(e)
+            })?;
             return Self::from_safetensors(bytes);
         }
         Self::open_pytorch(path)
@@ -164,8 +169,10 @@ impl Checkpoint {
         use burn_store::pytorch_reader::{DType as TorchDtype, PytorchError, PytorchReader};
 
         let fail = |e: PytorchError| {
-            let kind = if matches!(e, PytorchError::Io(_)) { ErrorKind::Io } else { ErrorKind::WeightsFormat };
-            Error::new(kind, format!("weights: cannot read `{}` as a PyTorch file", path.display())).with_source(e)
+            let kind =
+                if matches!(e, PytorchError::Io(_)) { ErrorKind::Io } else { ErrorKind::WeightsFormat };
+            Error::new(kind, format!("weights: cannot read `{}` as a PyTorch file", path.display()))
+                .with_source(e)
         };
         // The original files keep the weights under `model`; Hugging Face's are flat.
         let reader = match PytorchReader::with_top_level_key(path, "model") {
@@ -185,7 +192,8 @@ impl Checkpoint {
             let label = name.clone();
             let read = move || {
                 tensor.read().map_err(|e| {
-                    Error::new(ErrorKind::WeightsFormat, format!("weights: cannot read `{label}`")).with_source(e)
+                    Error::new(ErrorKind::WeightsFormat, format!("weights: cannot read `{label}`"))
+                        .with_source(e)
                 })
             };
             tensors.insert(name, StoredTensor::new(shape, dtype, read));

@@ -16,28 +16,56 @@ const NAMES: &[(&str, &str, &str)] = &[
     ("vision.class_embedding", "vision_model.embeddings.class_embedding", "visual_encoder.cls_token"),
     ("vision.position_embedding", "vision_model.embeddings.position_embedding", "visual_encoder.pos_embed"),
     ("vision.patch_embedding", "vision_model.embeddings.patch_embedding", "visual_encoder.patch_embed.proj"),
-    ("vision.layers.{i}.layer_norm1", "vision_model.encoder.layers.{i}.layer_norm1", "visual_encoder.blocks.{i}.norm1"),
-    ("vision.layers.{i}.attention.qkv", "vision_model.encoder.layers.{i}.self_attn.qkv", "visual_encoder.blocks.{i}.attn.qkv"),
+    (
+        "vision.layers.{i}.layer_norm1",
+        "vision_model.encoder.layers.{i}.layer_norm1",
+        "visual_encoder.blocks.{i}.norm1",
+    ),
+    (
+        "vision.layers.{i}.attention.qkv",
+        "vision_model.encoder.layers.{i}.self_attn.qkv",
+        "visual_encoder.blocks.{i}.attn.qkv",
+    ),
     (
         "vision.layers.{i}.attention.projection",
         "vision_model.encoder.layers.{i}.self_attn.projection",
         "visual_encoder.blocks.{i}.attn.proj",
     ),
-    ("vision.layers.{i}.layer_norm2", "vision_model.encoder.layers.{i}.layer_norm2", "visual_encoder.blocks.{i}.norm2"),
-    ("vision.layers.{i}.mlp.fc1", "vision_model.encoder.layers.{i}.mlp.fc1", "visual_encoder.blocks.{i}.mlp.fc1"),
-    ("vision.layers.{i}.mlp.fc2", "vision_model.encoder.layers.{i}.mlp.fc2", "visual_encoder.blocks.{i}.mlp.fc2"),
+    (
+        "vision.layers.{i}.layer_norm2",
+        "vision_model.encoder.layers.{i}.layer_norm2",
+        "visual_encoder.blocks.{i}.norm2",
+    ),
+    (
+        "vision.layers.{i}.mlp.fc1",
+        "vision_model.encoder.layers.{i}.mlp.fc1",
+        "visual_encoder.blocks.{i}.mlp.fc1",
+    ),
+    (
+        "vision.layers.{i}.mlp.fc2",
+        "vision_model.encoder.layers.{i}.mlp.fc2",
+        "visual_encoder.blocks.{i}.mlp.fc2",
+    ),
     ("vision.post_layernorm", "vision_model.post_layernorm", "visual_encoder.norm"),
     ("itc.vision_proj", "vision_proj", "vision_proj"),
     ("itc.text_proj", "text_proj", "text_proj"),
     ("itm.classifier", "itm_head", "itm_head"),
-    ("lm.transform", "text_decoder.cls.predictions.transform.dense", "text_decoder.cls.predictions.transform.dense"),
+    (
+        "lm.transform",
+        "text_decoder.cls.predictions.transform.dense",
+        "text_decoder.cls.predictions.transform.dense",
+    ),
     (
         "lm.layer_norm",
         "text_decoder.cls.predictions.transform.LayerNorm",
         "text_decoder.cls.predictions.transform.LayerNorm",
     ),
     ("lm.bias", "text_decoder.cls.predictions.bias", "text_decoder.cls.predictions.bias"),
-    ("lm.decoder", "text_decoder.cls.predictions.decoder.weight", "text_decoder.cls.predictions.decoder.weight"),
+    (
+        "lm.decoder",
+        "text_decoder.cls.predictions.decoder.weight",
+        "text_decoder.cls.predictions.decoder.weight",
+    ),
 ];
 
 /// (ours, theirs) inside one text network; both foreign layouts agree.
@@ -61,10 +89,12 @@ const TEXT: &[(&str, &str)] = &[
 ];
 
 /// (ours, theirs) for the two text networks.
-const TEXT_NETWORKS: [(&str, &str); 2] = [("text_encoder.", "text_encoder."), ("text_decoder.", "text_decoder.bert.")];
+const TEXT_NETWORKS: [(&str, &str); 2] =
+    [("text_encoder.", "text_encoder."), ("text_decoder.", "text_decoder.bert.")];
 
 /// Momentum copies, queues and counters of training; see the reference's checkpoint loader.
-const IGNORED_PREFIXES: [&str; 4] = ["visual_encoder_m.", "text_encoder_m.", "vision_proj_m.", "text_proj_m."];
+const IGNORED_PREFIXES: [&str; 4] =
+    ["visual_encoder_m.", "text_encoder_m.", "vision_proj_m.", "text_proj_m."];
 const IGNORED_NAMES: [&str; 7] = [
     "image_queue",
     "text_queue",
@@ -93,7 +123,9 @@ pub fn meaning(foreign: &str) -> Meaning {
     }
     NAMES
         .iter()
-        .find_map(|(ours, hf, original)| translate(foreign, hf, ours).or_else(|| translate(foreign, original, ours)))
+        .find_map(|(ours, hf, original)| {
+            translate(foreign, hf, ours).or_else(|| translate(foreign, original, ours))
+        })
         .map_or(Meaning::Unknown, Meaning::Parameter)
 }
 
@@ -160,7 +192,10 @@ mod tests {
     fn writing_and_reading_are_inverse() {
         let leaves = ["weight", "bias"];
         for (ours, hf, _) in NAMES {
-            let plain = matches!(*ours, "vision.class_embedding" | "vision.position_embedding" | "lm.bias" | "lm.decoder");
+            let plain = matches!(
+                *ours,
+                "vision.class_embedding" | "vision.position_embedding" | "lm.bias" | "lm.decoder"
+            );
             for leaf in leaves {
                 let with = |name: &str| if plain { name.to_owned() } else { format!("{name}.{leaf}") };
                 let (ours, hf) = (with(ours).replace("{i}", "7"), with(hf).replace("{i}", "7"));

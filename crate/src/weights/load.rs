@@ -55,7 +55,10 @@ pub fn load(config: &BlipConfig, checkpoint: &Checkpoint, device: &Device) -> Re
         (ErrorKind::WeightsUnknown, "belong to no part of this model", result.unused),
     ] {
         if !names.is_empty() {
-            return Err(Error::new(kind, format!("weights: {} tensors {verb}: {}", names.len(), list(&names))));
+            return Err(Error::new(
+                kind,
+                format!("weights: {} tensors {verb}: {}", names.len(), list(&names)),
+            ));
         }
     }
     Ok((model, networks))
@@ -98,7 +101,8 @@ fn networks_of(parameters: &Parameters) -> Result<Networks> {
     } else {
         let key = "text_decoder.layers.0.crossattention.key.weight";
         let grounding_width = parameters.get(key).and_then(|tensor| tensor.shape.get(1).copied());
-        let missing = || Error::new(ErrorKind::WeightsMissing, format!("weights: 1 tensors are missing: {key}"));
+        let missing =
+            || Error::new(ErrorKind::WeightsMissing, format!("weights: 1 tensors are missing: {key}"));
         Some(DecoderNetwork::Own { grounding_width: grounding_width.ok_or_else(missing)?.max(1) })
     };
     let stored_head = parameters.contains_key("lm.decoder");
@@ -113,7 +117,8 @@ fn share_decoder(parameters: &mut Parameters) {
     for path in decoder {
         let tensor = parameters.remove(&path);
         if let (Some(tensor), true) = (tensor, path.contains(".attention.")) {
-            let path = path.replace("text_decoder.", "text_encoder.").replace(".attention.", ".causal_attention.");
+            let path =
+                path.replace("text_decoder.", "text_encoder.").replace(".attention.", ".causal_attention.");
             parameters.insert(path, tensor);
         }
     }

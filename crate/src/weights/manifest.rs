@@ -85,12 +85,14 @@ impl FileEntry {
     /// [`ErrorKind::Integrity`], saying which of size and digest differs.
     pub fn verify(&self, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != self.bytes {
-            let message = format!("`{}` has {} bytes, its manifest says {}", self.path, bytes.len(), self.bytes);
+            let message =
+                format!("`{}` has {} bytes, its manifest says {}", self.path, bytes.len(), self.bytes);
             return Err(Error::new(ErrorKind::Integrity, message));
         }
         let digest = sha256(bytes);
         if digest != self.sha256 {
-            let message = format!("`{}` has the SHA-256 {digest}, its manifest says {}", self.path, self.sha256);
+            let message =
+                format!("`{}` has the SHA-256 {digest}, its manifest says {}", self.path, self.sha256);
             return Err(Error::new(ErrorKind::Integrity, message));
         }
         Ok(())

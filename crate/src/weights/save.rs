@@ -23,12 +23,14 @@ pub fn named_tensors(model: &Blip) -> Result<NamedTensors> {
     for tensor in model.collect(None, Some(Box::new(BurnToPyTorchAdapter)), false) {
         let path = tensor.name.clone();
         let path = path.strip_suffix("lm.bias.bias").map_or(path.as_str(), |_| "lm.bias");
-        let name = hugging_face(path)
-            .ok_or_else(|| Error::new(ErrorKind::Internal, format!("weights: `{path}` has no foreign name")))?;
+        let name = hugging_face(path).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("weights: `{path}` has no foreign name"))
+        })?;
         let shape = tensor.shape.to_vec();
-        let bytes = tensor
-            .into_bytes()
-            .map_err(|e| Error::new(ErrorKind::Gpu, format!("weights: cannot read `{path}` back")).with_source(e.to_string()))?;
+        let bytes = tensor.into_bytes().map_err(|e| {
+            Error::new(ErrorKind::Gpu, format!("weights: cannot read `{path}` back"))
+                .with_source(e.to_string())
+        })?;
         let values = bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
         tensors.insert(name, (shape, values));
     }
@@ -71,7 +73,8 @@ fn encode(name: &str, values: &[f32], dtype: Dtype) -> Result<Vec<u8>> {
             for value in values {
                 let half = f16::from_f32(*value);
                 if !half.is_finite() {
-                    let message = format!("weights: `{name}` holds {value}, which f16 cannot hold: convert to f32");
+                    let message =
+                        format!("weights: `{name}` holds {value}, which f16 cannot hold: convert to f32");
                     return Err(Error::new(ErrorKind::WeightsNotFinite, message));
                 }
                 bytes.extend(half.to_le_bytes());

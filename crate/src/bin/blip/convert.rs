@@ -42,7 +42,8 @@ enum DtypeName {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (checkpoint, config) = open_checkpoint(&arguments.checkpoint)?;
     let vocab = read(&arguments.vocab)?;
-    let folder_name = || arguments.out.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
+    let folder_name =
+        || arguments.out.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
     let id = arguments.id.clone().unwrap_or_else(folder_name);
     let converted = convert(&checkpoint, &config)?;
     for name in &converted.dropped {

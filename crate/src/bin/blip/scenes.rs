@@ -71,7 +71,8 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 
 fn samples(arguments: &Samples) -> Result<()> {
     let world = SceneWorld::load(&arguments.icons)?;
-    std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot create {}", arguments.out.display()))?;
+    std::fs::create_dir_all(&arguments.out)
+        .with_context(|| format!("cannot create {}", arguments.out.display()))?;
     let mut index = Vec::new();
     for number in 0..arguments.count {
         let scene = world.scene(Split::HeldOut, arguments.seed, number);

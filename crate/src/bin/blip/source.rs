@@ -61,7 +61,8 @@ pub(crate) fn open_checkpoint(path: &Path) -> Result<(Checkpoint, BlipConfig)> {
     let checkpoint = Checkpoint::open(&file)?;
     let beside = file.with_file_name("config.json");
     let config = if beside.exists() {
-        let text = std::fs::read_to_string(&beside).with_context(|| format!("cannot read {}", beside.display()))?;
+        let text =
+            std::fs::read_to_string(&beside).with_context(|| format!("cannot read {}", beside.display()))?;
         BlipConfig::from_json(&text)?
     } else {
         blip_web::convert::infer_config(&checkpoint)?
