@@ -1,0 +1,261 @@
+/** Cases of sdk.mjs, run inside a page of the assembled site. They use the public SDK only. */
+
+import { Blip, BlipError } from "/pkg/index.js";
+
+/** Instances that the cases of a page share, because a software GPU is slow to compile for. */
+const shared = new Map();
+
+function instance(device) {
+  if (!shared.has(device)) shared.set(device, Blip.create({ device }));
+  return shared.get(device);
+}
+
+function equal(actual, expected, what = "value") {
+  const [a, b] = [JSON.stringify(actual), JSON.stringify(expected)];
+  if (a !== b) throw new Error(`${what} is ${a}, expected ${b}`);
+}
+
+function ensure(held, what) {
+  if (!held) throw new Error(what);
+}
+
+/** The call must reject with a BlipError of this code. */
+async function rejects(call, code) {
+  let result;
+  try {
+    result = await call();
+  } catch (error) {
+    ensure(error instanceof BlipError, `${error.name}: ${error.message} is no BlipError`);
+    equal(error.code, code, `the code of "${error.message}"`);
+    ensure(error.message !== "", "the message is empty");
+    return error;
+  }
+  throw new Error(`resolved to ${JSON.stringify(result)}, expected ${code}`);
+}
+
+async function samples() {
+  const list = await (await fetch("/samples/samples.json")).json();
+  return list.map(({ image }) => new URL(`/samples/${image}`, location.href).href);
+}
+
+async function sampleBytes() {
+  const [first] = await samples();
+  return new Uint8Array(await (await fetch(first)).arrayBuffer());
+}
+
+/** The start of a PNG that claims to be of this size: signature, IHDR with its checksum, no pixels. */
+function pngHeader(width, height) {
+  const bytes = new Uint8Array(33);
+  bytes.set([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, 0x49, 0x48, 0x44, 0x52]);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(16, width);
+  view.setUint32(20, height);
+  bytes.set([8, 2, 0, 0, 0], 24);
+  let crc = 0xffffffff;
+  for (const byte of bytes.subarray(12, 29)) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  view.setUint32(29, ~crc >>> 0);
+  return bytes;
+}
+
+/** Inputs that must be refused, with the code of the refusal. */
+async function badInputs() {
+  const good = await sampleBytes();
+  return [
+    ["a truncated image", good.slice(0, good.length / 2), {}, "bad-image"],
+    ["a text file named .jpg", new File(["not an image"], "a.jpg", { type: "image/jpeg" }), {}, "bad-image"],
+    ["an empty file", new File([], "a.png"), {}, "bad-image"],
+    ["an image of 20000 x 20000", pngHeader(20_000, 20_000), {}, "image-too-large"],
+    ["an address that is not there", "/samples/none.png", {}, "download-failed"],
+    ["no beams", good, { numBeams: 0 }, "bad-option"],
+    ["a probability above one", good, { sample: true, topP: 1.5 }, "bad-option"],
+    ["a temperature of zero", good, { sample: true, temperature: 0 }, "bad-option"],
+    ["more tokens than positions", good, { maxLength: 100_000 }, "bad-option"],
+    ["an option of another type", good, { numBeams: "three" }, "bad-option"],
+    ["an option that does not exist", good, { numBeam: 3 }, "bad-option"],
+  ];
+}
+
+async function abortsWithinAToken(device) {
+  const blip = await instance(device);
+  const bytes = await sampleBytes();
+  const controller = new AbortController();
+  let tokens = 0;
+  const call = blip.caption(bytes, {
+    signal: controller.signal,
+    onToken: () => {
+      tokens++;
+      controller.abort();
+    },
+  });
+  const error = await call.then(() => null, (error) => error);
+  ensure(error instanceof DOMException && error.name === "AbortError", `rejected with ${error?.name}`);
+  equal(tokens, 1, "the number of tokens after the abort");
+}
+
+const WEBGPU = {
+  async "the CPU captions every sample"() {
+    const blip = await instance("cpu");
+    equal(blip.info.device, "cpu");
+    equal(blip.info.fallbackReason ?? null, null);
+    ensure(blip.info.knows.nouns.length >= 60, "the model does not say what it knows");
+    for (const sample of await samples()) {
+      const { text, captions, ms } = await blip.caption(sample);
+      ensure(text.length > 0 && captions[0].text === text, `the caption is ${text}`);
+      ensure(captions[0].logProb <= 0 && captions[0].tokens.length > 0, "there is no score or no token");
+      ensure(ms.encode > 0 && ms.caption > 0, "there are no times");
+    }
+  },
+  async "WebGPU says what the CPU says"() {
+    const [cpu, gpu] = [await instance("cpu"), await instance("webgpu")];
+    equal(gpu.info.device, "webgpu");
+    ensure(gpu.info.adapter.vendor !== "cpu" && gpu.info.adapter.features.length > 0, "the adapter is not described");
+    for (const sample of (await samples()).slice(0, 2)) {
+      equal((await gpu.caption(sample)).text, (await cpu.caption(sample)).text);
+    }
+  },
+  async "auto leaves a software adapter alone and says so"() {
+    const blip = await Blip.create();
+    equal(blip.info.device, "cpu");
+    ensure(/software/.test(blip.info.fallbackReason), `the reason is ${blip.info.fallbackReason}`);
+    await blip.dispose();
+  },
+  async "bad input is refused by code, and the next caption is right, on the CPU"() {
+    const blip = await instance("cpu");
+    const bytes = await sampleBytes();
+    const { text } = await blip.caption(bytes);
+    for (const [what, image, options, code] of await badInputs()) {
+      await rejects(() => blip.caption(image, options), code).catch((error) => {
+        throw new Error(`${what}: ${error.message}`);
+      });
+      equal((await blip.caption(bytes)).text, text, `the caption after ${what}`);
+    }
+  },
+  async "bad input is refused by code, and the next caption is right, on WebGPU"() {
+    const blip = await instance("webgpu");
+    for (const [what, image, options, code] of await badInputs()) {
+      await rejects(() => blip.caption(image, options), code).catch((error) => {
+        throw new Error(`${what}: ${error.message}`);
+      });
+    }
+    const bytes = await sampleBytes();
+    equal((await blip.caption(bytes)).text, (await (await instance("cpu")).caption(bytes)).text);
+  },
+  "a caption is aborted within a token on the CPU": () => abortsWithinAToken("cpu"),
+  "a caption is aborted within a token on WebGPU": () => abortsWithinAToken("webgpu"),
+  async "a stream ends with the text of the result"() {
+    const blip = await instance("cpu");
+    const stream = blip.captionStream(await sampleBytes());
+    const texts = [];
+    for await (const { text } of stream) texts.push(text);
+    equal(texts.at(-1), (await stream.result).text);
+    ensure(texts.length > 2, `only ${texts.length} steps`);
+  },
+  async "calls made together answer in their order"() {
+    const blip = await instance("cpu");
+    const order = [];
+    const urls = (await samples()).slice(0, 3);
+    await Promise.all(urls.map((url, index) => blip.caption(url).then(() => order.push(index))));
+    equal(order, urls.map((_, index) => index));
+  },
+  async "every kind of image source gives the same caption"() {
+    const blip = await instance("cpu");
+    const bytes = await sampleBytes();
+    const blob = new Blob([bytes], { type: "image/png" });
+    const bitmap = await createImageBitmap(blob);
+    const offscreen = new OffscreenCanvas(bitmap.width, bitmap.height);
+    const context = offscreen.getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    const element = Object.assign(new Image(), { src: URL.createObjectURL(blob) });
+    const data = context.getImageData(0, 0, bitmap.width, bitmap.height);
+    const { text } = await blip.caption(bytes);
+    const sources = { blob, buffer: bytes.buffer, element, bitmap, offscreen, canvas, data, address: new URL(element.src) };
+    for (const [kind, source] of Object.entries(sources)) {
+      equal((await blip.caption(source)).text, text, `the caption of ${kind}`);
+    }
+  },
+  async "beam search and seeded sampling work, and equal seeds give equal captions"() {
+    const blip = await instance("cpu");
+    const bytes = await sampleBytes();
+    const beams = await blip.caption(bytes, { numBeams: 3, numCaptions: 3 });
+    equal(beams.captions.length, 3, "the number of captions");
+    const sampling = { sample: true, topP: 0.9, seed: 7 };
+    const first = await blip.caption(bytes, sampling);
+    equal((await blip.caption(bytes, sampling)).text, first.text);
+  },
+  async "a caption continues its prompt"() {
+    const blip = await instance("cpu");
+    const { text } = await blip.caption(await sampleBytes(), { prompt: "a" });
+    ensure(text.startsWith("a "), `the caption is ${text}`);
+  },
+  async "an engine in the page's own thread works"() {
+    const blip = await Blip.create({ device: "cpu", worker: false });
+    const bytes = await sampleBytes();
+    equal((await blip.caption(bytes)).text, (await (await instance("cpu")).caption(bytes)).text);
+    await blip.dispose();
+    await rejects(() => blip.caption(bytes), "disposed");
+  },
+  async "a disposed instance rejects what is pending, and a new one can be made"() {
+    const bytes = await sampleBytes();
+    const blip = await Blip.create({ device: "cpu" });
+    const pending = rejects(() => blip.caption(bytes), "disposed");
+    await blip.dispose();
+    await pending;
+    await using again = await Blip.create({ device: "cpu" });
+    ensure((await again.caption(bytes)).text.length > 0, "no caption");
+  },
+  async "broken models are refused by code"() {
+    const create = (modelUrl) => () => Blip.create({ device: "cpu", modelUrl });
+    await rejects(() => Blip.create({ device: "cpu", model: "none" }), "download-failed");
+    await rejects(create("/broken/tampered/tiny/"), "integrity");
+    await rejects(create("/broken/truncated/tiny/"), "integrity");
+    await rejects(create("/broken/page/tiny/"), "bad-config");
+  },
+  async "an adapter without a feature the engine needs is refused before anything panics"() {
+    const own = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, "features");
+    const without = (features) => new Set([...features].filter((name) => name !== "timestamp-query"));
+    Object.defineProperty(GPUAdapter.prototype, "features", {
+      configurable: true,
+      get() {
+        return without(own.get.call(this));
+      },
+    });
+    try {
+      const error = await rejects(() => Blip.create({ device: "webgpu", worker: false }), "feature-missing");
+      ensure(/timestamp-query/.test(error.message), error.message);
+    } finally {
+      Object.defineProperty(GPUAdapter.prototype, "features", own);
+    }
+  },
+};
+
+const PLAIN = {
+  async "WebGPU asked for and not there is refused by code"() {
+    await rejects(() => Blip.create({ device: "webgpu" }), "webgpu-unavailable");
+  },
+  async "auto captions on the CPU and says why"() {
+    const blip = await instance("auto");
+    equal(blip.info.device, "cpu");
+    ensure(blip.info.fallbackReason.length > 0, "there is no reason");
+    ensure((await blip.caption(await sampleBytes())).text.length > 0, "no caption");
+  },
+};
+
+const SUITES = { webgpu: WEBGPU, plain: PLAIN };
+
+/** The names of a suite's cases, in order. */
+export const names = (suite) => Object.keys(SUITES[suite]);
+
+/** Runs one case: nothing when it held, else what was wrong. */
+export async function run(suite, name) {
+  try {
+    await SUITES[suite][name]();
+    return null;
+  } catch (error) {
+    return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  }
+}
