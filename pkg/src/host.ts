@@ -95,9 +95,15 @@ export class EngineHost {
       progress({ phase: "device", device, ...(fallbackReason === undefined ? {} : { fallbackReason }) });
       return { ...opened, version: module.version() };
     };
-    const parts = Promise.all([open(), fetchModel(create.manifestUrl, progress, both.signal)]);
-    parts.catch((error: unknown) => both.abort(error));
-    const [{ engine, device, fallbackReason, version }, { manifest, weights, vocab }] = await parts;
+    const parts = [open(), fetchModel(create.manifestUrl, progress, both.signal)] as const;
+    const [{ engine, device, fallbackReason, version }, { manifest, weights, vocab }] = await Promise.all(parts).catch(
+      async (error: unknown) => {
+        both.abort(error);
+        // An engine that opens late must be known before anyone frees it.
+        await Promise.allSettled(parts);
+        throw error;
+      },
+    );
     signal.throwIfAborted();
     progress({ phase: "load" });
     await engine.load(manifest.json, weights, vocab);

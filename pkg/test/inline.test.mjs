@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { inlineChannel } from "../dist/channel.js";
 import { Client } from "../dist/client.js";
-import { fakeModule, serveModel, starting, trap } from "./fake-engine.mjs";
+import { fakeModule, serve, serveModel, starting, trap } from "./fake-engine.mjs";
 
 const message = { device: "cpu", manifestUrl: "https://example.test/fake/blip.json" };
 const image = () => ({ kind: "encoded", bytes: new Uint8Array(3) });
@@ -31,6 +31,17 @@ test("close waits for the running call to stop before it frees the engine", asyn
   await client.close();
   assert.equal(await call, "disposed");
   assert.deepEqual(log.slice(-2), ["abort bytes:3", "free"]);
+});
+
+test("an engine that opens after its model failed is freed as well", async () => {
+  restore();
+  restore = serve({});
+  const log = [];
+  const open = () => new Promise((resolve) => setTimeout(resolve, 20));
+  const client = new Client(inlineChannel(starting(fakeModule({ open }, log))));
+  await assert.rejects(client.create(message, () => {}), { code: "download-failed" });
+  await client.close();
+  assert.deepEqual(log, ["open cpu", "free"]);
 });
 
 test("a trap that no promise sees still settles the call", async () => {
