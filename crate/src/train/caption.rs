@@ -44,11 +44,11 @@ pub struct CaptionTraining {
 impl Default for CaptionTraining {
     fn default() -> Self {
         Self {
-            steps: 5000,
-            batch: 64,
-            peak_lr: 8e-4,
+            steps: 10000,
+            batch: 32,
+            peak_lr: 7e-4,
             warmup: 400,
-            decay: 1000,
+            decay: 2500,
             weight_decay: 0.05,
             label_smoothing: 0.1,
             seed: 1,

@@ -55,7 +55,6 @@ fn stamp(image: &mut RgbImage, sprite: &Sprite, object: &Object, ramp: &Ramp) {
             if coverage == 0 {
                 continue;
             }
-            let x = if object.mirrored { width - 1 - x } else { x };
             let pixel = image.get_pixel_mut((left + x) as u32, (top + y) as u32);
             for (old, new) in pixel.0.iter_mut().zip(ramp[tone as usize]) {
                 let mixed = u32::from(*old) * (255 - coverage) + u32::from(new) * coverage;

@@ -15,8 +15,6 @@ pub struct Object {
     pub colour: usize,
     /// Which icon set draws it: 0 or 1.
     pub style: usize,
-    /// Drawn as in a mirror.
-    pub mirrored: bool,
     /// The square that it fills, touching two opposite edges.
     pub square: Square,
 }
@@ -48,7 +46,6 @@ impl Plan {
                 noun: group.noun,
                 colour: group.colour,
                 style: random.below(2),
-                mirrored: random.coin(),
                 square,
             })
             .collect();
