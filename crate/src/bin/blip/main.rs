@@ -3,6 +3,7 @@
 
 mod caption;
 mod convert;
+mod index;
 mod inspect;
 #[cfg(feature = "train")]
 mod scenes;
@@ -28,6 +29,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Convert a checkpoint into a model directory.
     Convert(convert::Arguments),
+    /// Write the index of a folder of model directories.
+    Index(index::Arguments),
     /// Train a model.
     #[cfg(feature = "train")]
     #[command(subcommand)]
@@ -43,6 +46,7 @@ fn main() -> std::process::ExitCode {
         Command::Caption(arguments) => caption::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
+        Command::Index(arguments) => index::run(&arguments),
         #[cfg(feature = "train")]
         Command::Train(command) => train::run(&command),
         #[cfg(feature = "train")]

@@ -90,9 +90,21 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         config,
         tasks: vec!["caption".to_owned()],
         licence: "MIT OR Apache-2.0".to_owned(),
-        knows: Some(serde_json::to_value(knowledge())?),
+        knows: Some(known_words()),
     };
     let tensors = named_tensors(&model)?;
     write_model(&arguments.out, &directory, &tensors, vocab.as_bytes(), Dtype::F16)
         .with_context(|| format!("cannot write {}", arguments.out.display()))
+}
+
+/// What the model was shown, as lists of words that a page can print.
+fn known_words() -> serde_json::Value {
+    let known = knowledge();
+    serde_json::json!({
+        "nouns": known.nouns,
+        "colours": known.colours,
+        "places": known.places,
+        "relations": known.relations,
+        "heldOut": known.held_out,
+    })
 }

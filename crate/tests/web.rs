@@ -1,0 +1,204 @@
+//! The library in a browser's worker, on the same corpus as the native tests (`tests/tests/parity.rs`).
+//!
+//! `cargo xtask test --only wasm-tests` runs this in headless Chromium on a software WebGPU adapter.
+#![cfg(target_family = "wasm")]
+
+use std::collections::BTreeMap;
+use std::sync::Once;
+
+use blip_web::config::BlipConfig;
+use blip_web::device::{DeviceKind, OpenDevice};
+use blip_web::generate::{Control, GenerateConfig, generate};
+use blip_web::model::{Blip, Grounding};
+use blip_web::tasks::ModelDecoder;
+use blip_web::weights::{self, Checkpoint};
+use burn::tensor::{Int, Tensor, TensorData};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
+const CONFIG: &str = include_str!("../../tests/fixtures/parity/caption/config.json");
+const CASES: &str = include_str!("../../tests/fixtures/parity/caption/cases.json");
+const WEIGHTS: &[u8] = include_bytes!("../../tests/fixtures/parity/caption/model.safetensors");
+const EXPECTED: &[u8] = include_bytes!("../../tests/fixtures/parity/caption/expected.safetensors");
+
+/// The tolerances of the native tests.
+const CPU: (DeviceKind, f32) = (DeviceKind::Cpu, 1e-4);
+const WEBGPU: (DeviceKind, f32) = (DeviceKind::Gpu, 1e-3);
+
+#[wasm_bindgen_test]
+async fn logits_agree_with_the_reference_on_the_cpu() {
+    logits_agree(CPU).await;
+}
+
+#[wasm_bindgen_test]
+async fn logits_agree_with_the_reference_on_webgpu() {
+    logits_agree(WEBGPU).await;
+}
+
+#[wasm_bindgen_test]
+async fn generation_is_token_exact_on_the_cpu() {
+    let names: Vec<String> = cases()["generation"].as_array().unwrap().iter().map(name).collect();
+    assert!(names.len() >= 12);
+    generation_agrees(CPU.0, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[wasm_bindgen_test]
+async fn generation_is_token_exact_on_webgpu() {
+    // A software adapter takes its time: one case of each kind.
+    generation_agrees(WEBGPU.0, &["greedy", "greedy_prompt_penalty_min_length", "beam3_min_length"]).await;
+}
+
+#[wasm_bindgen_test]
+async fn a_second_device_shares_the_first() {
+    let first = open(DeviceKind::Gpu).await;
+    let second = open(DeviceKind::Gpu).await;
+    assert_eq!(first.adapter, second.adapter);
+    assert!(first.adapter.features.iter().any(|feature| feature == "timestamp-query"));
+    let tensor = Tensor::<1>::from_data([1.0, 2.0], &first.device) * 2.0;
+    assert_eq!(second.read(tensor).await.unwrap(), [2.0, 4.0]);
+}
+
+#[wasm_bindgen_test]
+async fn what_is_no_image_is_refused_without_a_panic() {
+    let error = blip_web::image::decode(b"not an image", &Default::default()).unwrap_err();
+    assert_eq!(error.code(), "bad-image");
+}
+
+async fn logits_agree((kind, tolerance): (DeviceKind, f32)) {
+    let fixture = Fixture::open(kind).await;
+    for case in cases()["decoder"].as_array().unwrap() {
+        let images: Vec<usize> = numbers(&case["images"]).into_iter().map(|index| index as usize).collect();
+        let rows: Vec<Vec<u32>> = case["ids"].as_array().unwrap().iter().map(numbers).collect();
+        let kept: Vec<bool> =
+            case["mask"].as_array().unwrap().iter().flat_map(numbers).map(|m| m == 1).collect();
+        let grounding = fixture.grounding(&images);
+        let pads: Vec<bool> = kept.iter().map(|kept| !kept).collect();
+        let pads = pads.contains(&true).then(|| {
+            Tensor::from_data(TensorData::new(pads, [rows.len(), rows[0].len()]), &fixture.open.device)
+        });
+        let ids = ids(&rows, &fixture.open);
+        let logits = fixture.open.read(fixture.model.lm_logits(ids, pads, &grounding, None)).await.unwrap();
+        let (_, expected) = &fixture.tensors[&format!("{}.output", name(case))];
+        let vocab = logits.len() / kept.len();
+        let worst = logits
+            .iter()
+            .zip(expected)
+            .enumerate()
+            .filter(|(index, _)| kept[index / vocab])
+            .map(|(_, (got, expected))| (got - expected).abs())
+            .fold(0.0, f32::max);
+        assert_eq!(logits.len(), expected.len());
+        assert!(worst <= tolerance, "{}: off by {worst:e}, allowed {tolerance:e}", name(case));
+    }
+}
+
+async fn generation_agrees(kind: DeviceKind, names: &[&str]) {
+    let fixture = Fixture::open(kind).await;
+    let text = &fixture.config.text_config;
+    let cases = cases();
+    for wanted in names {
+        let case = cases["generation"].as_array().unwrap().iter().find(|case| name(case) == *wanted).unwrap();
+        let image = &case["images"][0];
+        let grounding = fixture.grounding(&[image["image"].as_u64().unwrap() as usize]);
+        let positions = text.max_position_embeddings;
+        let mut decoder =
+            ModelDecoder::new(&fixture.model, &fixture.open, grounding, text.vocab_size, positions);
+        let start = numbers(&case["decoder_ids"]);
+        let config = options(&case["options"]);
+        let found =
+            generate(&mut decoder, &start, text.sep_token_id, &config, &mut |_| Control::Continue).await;
+        let found = found.unwrap_or_else(|error| panic!("{wanted}: {error}"));
+        let expected: Vec<Vec<u32>> = image["sequences"].as_array().unwrap().iter().map(numbers).collect();
+        assert_eq!(found.len(), expected.len(), "{wanted}");
+        for (found, expected) in found.iter().zip(expected) {
+            let mut sequence = [start.as_slice(), &found.ids].concat();
+            sequence.extend(found.finished.then_some(text.sep_token_id));
+            assert_eq!(sequence, expected, "{wanted}");
+        }
+    }
+}
+
+/// Options in the reference's words.
+fn options(options: &Value) -> GenerateConfig {
+    let number =
+        |name: &str, default: f64| options.get(name).map_or(default, |value| value.as_f64().unwrap());
+    GenerateConfig {
+        max_length: number("max_length", 0.0) as usize,
+        min_length: number("min_length", 0.0) as usize,
+        num_beams: number("num_beams", 1.0) as usize,
+        repetition_penalty: number("repetition_penalty", 1.0),
+        length_penalty: number("length_penalty", 1.0),
+        num_captions: number("num_return_sequences", 1.0) as usize,
+        ..GenerateConfig::default()
+    }
+}
+
+/// The captioning model of the corpus on a device.
+struct Fixture {
+    open: OpenDevice,
+    config: BlipConfig,
+    model: Blip,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Fixture {
+    async fn open(kind: DeviceKind) -> Self {
+        let open = open(kind).await;
+        let config = BlipConfig::from_json(CONFIG).unwrap();
+        let checkpoint = Checkpoint::from_safetensors(WEIGHTS.to_vec()).unwrap();
+        let (model, _) = weights::load(&config, &checkpoint, &open.device).unwrap();
+        let tensors = SafeTensors::deserialize(EXPECTED).unwrap();
+        let floats =
+            |data: &[u8]| data.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+        let tensors = tensors
+            .iter()
+            .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), floats(view.data()))))
+            .collect();
+        Self { open, config, model, tensors }
+    }
+
+    /// What the decoder sees of those images.
+    fn grounding(&self, images: &[usize]) -> Grounding {
+        let (shape, pixels) = &self.tensors["pixels"];
+        let pool = Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape.clone()), &self.open.device);
+        let images = images.iter().map(|index| pool.clone().narrow(0, *index, 1)).collect();
+        let states = self.model.vision.forward(Tensor::cat(images, 0));
+        Grounding::new(self.model.decoder().unwrap().cross_kv(states))
+    }
+}
+
+async fn open(kind: DeviceKind) -> OpenDevice {
+    run_constructors();
+    OpenDevice::open(kind).await.unwrap()
+}
+
+/// The test harness does not run the module's start function, which does this in the product.
+fn run_constructors() {
+    #[allow(unsafe_code, reason = "the linker's symbol for the static constructors of the module")]
+    unsafe extern "C" {
+        fn __wasm_call_ctors();
+    }
+    static ONCE: Once = Once::new();
+    #[allow(unsafe_code, reason = "called exactly once")]
+    ONCE.call_once(|| unsafe { __wasm_call_ctors() });
+}
+
+fn cases() -> Value {
+    serde_json::from_str(CASES).unwrap()
+}
+
+fn name(case: &Value) -> String {
+    case["name"].as_str().unwrap().to_owned()
+}
+
+fn numbers(list: &Value) -> Vec<u32> {
+    list.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
+}
+
+fn ids(rows: &[Vec<u32>], open: &OpenDevice) -> Tensor<2, Int> {
+    let flat: Vec<i32> = rows.iter().flatten().map(|id| *id as i32).collect();
+    Tensor::from_data(TensorData::new(flat, [rows.len(), rows[0].len()]), &open.device)
+}
