@@ -111,7 +111,7 @@ impl OpenDevice {
             return Ok(open);
         }
         #[cfg(target_family = "wasm")]
-        let probed = crate::wasm::probe_adapter().await?;
+        let probed = probe().await?;
         // One submit for a whole decoding step: the default splits it into several.
         const TASKS_MAX: usize = 256;
         let options = Device::wgpu_options().tasks_max(TASKS_MAX);
@@ -171,6 +171,15 @@ impl OpenDevice {
                 .with_source(format!("{e:?}"))
         })
     }
+}
+
+/// Asks the browser for its adapter and checks that the engine could run on it.
+///
+/// # Errors
+/// [`ErrorKind::WebgpuUnavailable`] and [`ErrorKind::FeatureMissing`], as [`OpenDevice::open`].
+#[cfg(all(feature = "wgpu", target_family = "wasm"))]
+pub async fn probe() -> Result<AdapterInfo> {
+    crate::wasm::probe_adapter().await
 }
 
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]

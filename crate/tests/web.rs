@@ -9,7 +9,7 @@ use std::sync::Once;
 use blip_web::config::BlipConfig;
 use blip_web::device::{DeviceKind, OpenDevice};
 use blip_web::generate::{Control, GenerateConfig, generate};
-use blip_web::model::{Blip, Grounding};
+use blip_web::model::{Blip, Grounding, TextMode, cosine};
 use blip_web::tasks::ModelDecoder;
 use blip_web::weights::{self, Checkpoint};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -19,10 +19,27 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-const CONFIG: &str = include_str!("../../tests/fixtures/parity/caption/config.json");
-const CASES: &str = include_str!("../../tests/fixtures/parity/caption/cases.json");
-const WEIGHTS: &[u8] = include_bytes!("../../tests/fixtures/parity/caption/model.safetensors");
-const EXPECTED: &[u8] = include_bytes!("../../tests/fixtures/parity/caption/expected.safetensors");
+/// A model of the corpus, inside the test module: a browser has no files.
+struct Files {
+    config: &'static str,
+    cases: &'static str,
+    weights: &'static [u8],
+    expected: &'static [u8],
+}
+
+macro_rules! files {
+    ($name:literal) => {
+        Files {
+            config: include_str!(concat!("../../tests/fixtures/parity/", $name, "/config.json")),
+            cases: include_str!(concat!("../../tests/fixtures/parity/", $name, "/cases.json")),
+            weights: include_bytes!(concat!("../../tests/fixtures/parity/", $name, "/model.safetensors")),
+            expected: include_bytes!(concat!("../../tests/fixtures/parity/", $name, "/expected.safetensors")),
+        }
+    };
+}
+
+const CAPTION: Files = files!("caption");
+const RETRIEVAL: Files = files!("itm");
 
 /// The tolerances of the native tests.
 const CPU: (DeviceKind, f32) = (DeviceKind::Cpu, 1e-4);
@@ -39,8 +56,18 @@ async fn logits_agree_with_the_reference_on_webgpu() {
 }
 
 #[wasm_bindgen_test]
+async fn image_and_text_states_and_scores_agree_with_the_reference_on_the_cpu() {
+    states_and_scores_agree(CPU).await;
+}
+
+#[wasm_bindgen_test]
+async fn image_and_text_states_and_scores_agree_with_the_reference_on_webgpu() {
+    states_and_scores_agree(WEBGPU).await;
+}
+
+#[wasm_bindgen_test]
 async fn generation_is_token_exact_on_the_cpu() {
-    let names: Vec<String> = cases()["generation"].as_array().unwrap().iter().map(name).collect();
+    let names: Vec<String> = CAPTION.cases()["generation"].as_array().unwrap().iter().map(name).collect();
     assert!(names.len() >= 12);
     generation_agrees(CPU.0, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
@@ -62,14 +89,36 @@ async fn a_second_device_shares_the_first() {
 }
 
 #[wasm_bindgen_test]
+async fn a_browser_without_webgpu_or_with_a_lesser_adapter_is_told_apart() {
+    run_constructors();
+    for (gpu, code) in [
+        ("undefined", "webgpu-unavailable"),
+        ("{ requestAdapter: async () => null }", "webgpu-unavailable"),
+        ("{ requestAdapter: async () => { throw new Error('no') } }", "webgpu-unavailable"),
+        ("{ requestAdapter: async () => ({ features: new Set(), info: {} }) }", "feature-missing"),
+    ] {
+        // The runtime keeps the first device, so what is simulated here is only the probe before it.
+        let simulate = js_sys::Function::new_no_args(&format!(
+            "Object.defineProperty(navigator, 'gpu', {{ value: {gpu}, configurable: true }})"
+        ));
+        simulate.call0(&wasm_bindgen::JsValue::NULL).unwrap();
+        let error = blip_web::device::probe().await.unwrap_err();
+        let restore = js_sys::Function::new_no_args("delete navigator.gpu");
+        restore.call0(&wasm_bindgen::JsValue::NULL).unwrap();
+        assert_eq!(error.code(), code, "{gpu}: {error}");
+    }
+    assert!(blip_web::device::probe().await.unwrap().features.len() > 1);
+}
+
+#[wasm_bindgen_test]
 async fn what_is_no_image_is_refused_without_a_panic() {
     let error = blip_web::image::decode(b"not an image", &Default::default()).unwrap_err();
     assert_eq!(error.code(), "bad-image");
 }
 
 async fn logits_agree((kind, tolerance): (DeviceKind, f32)) {
-    let fixture = Fixture::open(kind).await;
-    for case in cases()["decoder"].as_array().unwrap() {
+    let fixture = Fixture::open(kind, &CAPTION).await;
+    for case in CAPTION.cases()["decoder"].as_array().unwrap() {
         let images: Vec<usize> = numbers(&case["images"]).into_iter().map(|index| index as usize).collect();
         let rows: Vec<Vec<u32>> = case["ids"].as_array().unwrap().iter().map(numbers).collect();
         let kept: Vec<bool> =
@@ -83,22 +132,67 @@ async fn logits_agree((kind, tolerance): (DeviceKind, f32)) {
         let logits = fixture.open.read(fixture.model.lm_logits(ids, pads, &grounding, None)).await.unwrap();
         let (_, expected) = &fixture.tensors[&format!("{}.output", name(case))];
         let vocab = logits.len() / kept.len();
-        let worst = logits
-            .iter()
-            .zip(expected)
-            .enumerate()
-            .filter(|(index, _)| kept[index / vocab])
-            .map(|(_, (got, expected))| (got - expected).abs())
-            .fold(0.0, f32::max);
-        assert_eq!(logits.len(), expected.len());
-        assert!(worst <= tolerance, "{}: off by {worst:e}, allowed {tolerance:e}", name(case));
+        let kept = |index: usize| kept[index / vocab];
+        assert_close(&name(case), &logits, expected, kept, tolerance);
     }
 }
 
+/// Image tokens, unimodal and image-grounded text states, ITC cosines and ITM logits.
+async fn states_and_scores_agree((kind, tolerance): (DeviceKind, f32)) {
+    let fixture = Fixture::open(kind, &RETRIEVAL).await;
+    let (model, open) = (&fixture.model, &fixture.open);
+    let all = |_: usize| true;
+    let cases = RETRIEVAL.cases();
+    let images: Vec<usize> =
+        numbers(&cases["vision"]["images"]).into_iter().map(|index| index as usize).collect();
+    let tokens = open.read(fixture.image_tokens(&images)).await.unwrap();
+    assert_close("vision", &tokens, &fixture.tensors["vision.output"].1, all, tolerance);
+    for case in cases["retrieval"].as_array().unwrap() {
+        let images: Vec<usize> = numbers(&case["images"]).into_iter().map(|index| index as usize).collect();
+        let rows: Vec<Vec<u32>> = case["ids"].as_array().unwrap().iter().map(numbers).collect();
+        let kept: Vec<bool> =
+            case["mask"].as_array().unwrap().iter().flat_map(numbers).map(|m| m == 1).collect();
+        let pads: Vec<bool> = kept.iter().map(|kept| !kept).collect();
+        let pads = TensorData::new(pads, [rows.len(), rows[0].len()]);
+        let pads = Some(Tensor::from_data(pads, &open.device));
+        let tokens = fixture.image_tokens(&images);
+        let encoder = model.text_encoder.as_ref().unwrap();
+        let unimodal = name(case) == "text";
+        let grounding = (!unimodal).then(|| Grounding::new(encoder.cross_kv(tokens.clone())));
+        let mode = if unimodal { TextMode::Unimodal } else { TextMode::Grounded };
+        let states = encoder.forward(ids(&rows, open), pads, grounding.as_ref(), mode, None);
+        let width = states.dims()[2];
+        let got = open.read(states.clone()).await.unwrap();
+        let expected = &fixture.tensors[&format!("{}.output", name(case))].1;
+        assert_close(&name(case), &got, expected, |index| kept[index / width], tolerance);
+        let (scores, expected) = if unimodal {
+            let head = model.itc.as_ref().unwrap();
+            (cosine(head.image_features(tokens), head.text_features(states)), "itc".to_owned())
+        } else {
+            (model.itm.as_ref().unwrap().forward(states), format!("{}.itm", name(case)))
+        };
+        let scores = open.read(scores).await.unwrap();
+        assert_close(&expected, &scores, &fixture.tensors[&expected].1, all, tolerance);
+    }
+}
+
+/// Every kept value within the tolerance; padding is whatever it is.
+fn assert_close(what: &str, got: &[f32], expected: &[f32], kept: impl Fn(usize) -> bool, tolerance: f32) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let worst = got
+        .iter()
+        .zip(expected)
+        .enumerate()
+        .filter(|(index, _)| kept(*index))
+        .map(|(_, (got, expected))| (got - expected).abs())
+        .fold(0.0, f32::max);
+    assert!(worst <= tolerance, "{what}: off by {worst:e}, allowed {tolerance:e}");
+}
+
 async fn generation_agrees(kind: DeviceKind, names: &[&str]) {
-    let fixture = Fixture::open(kind).await;
+    let fixture = Fixture::open(kind, &CAPTION).await;
     let text = &fixture.config.text_config;
-    let cases = cases();
+    let cases = CAPTION.cases();
     for wanted in names {
         let case = cases["generation"].as_array().unwrap().iter().find(|case| name(case) == *wanted).unwrap();
         let image = &case["images"][0];
@@ -136,7 +230,7 @@ fn options(options: &Value) -> GenerateConfig {
     }
 }
 
-/// The captioning model of the corpus on a device.
+/// A model of the corpus on a device.
 struct Fixture {
     open: OpenDevice,
     config: BlipConfig,
@@ -145,12 +239,12 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn open(kind: DeviceKind) -> Self {
+    async fn open(kind: DeviceKind, files: &Files) -> Self {
         let open = open(kind).await;
-        let config = BlipConfig::from_json(CONFIG).unwrap();
-        let checkpoint = Checkpoint::from_safetensors(WEIGHTS.to_vec()).unwrap();
+        let config = BlipConfig::from_json(files.config).unwrap();
+        let checkpoint = Checkpoint::from_safetensors(files.weights.to_vec()).unwrap();
         let (model, _) = weights::load(&config, &checkpoint, &open.device).unwrap();
-        let tensors = SafeTensors::deserialize(EXPECTED).unwrap();
+        let tensors = SafeTensors::deserialize(files.expected).unwrap();
         let floats =
             |data: &[u8]| data.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
         let tensors = tensors
@@ -162,11 +256,15 @@ impl Fixture {
 
     /// What the decoder sees of those images.
     fn grounding(&self, images: &[usize]) -> Grounding {
+        Grounding::new(self.model.decoder().unwrap().cross_kv(self.image_tokens(images)))
+    }
+
+    /// The vision encoder's output for those images.
+    fn image_tokens(&self, images: &[usize]) -> Tensor<3> {
         let (shape, pixels) = &self.tensors["pixels"];
         let pool = Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape.clone()), &self.open.device);
         let images = images.iter().map(|index| pool.clone().narrow(0, *index, 1)).collect();
-        let states = self.model.vision.forward(Tensor::cat(images, 0));
-        Grounding::new(self.model.decoder().unwrap().cross_kv(states))
+        self.model.vision.forward(Tensor::cat(images, 0))
     }
 }
 
@@ -186,8 +284,10 @@ fn run_constructors() {
     ONCE.call_once(|| unsafe { __wasm_call_ctors() });
 }
 
-fn cases() -> Value {
-    serde_json::from_str(CASES).unwrap()
+impl Files {
+    fn cases(&self) -> Value {
+        serde_json::from_str(self.cases).unwrap()
+    }
 }
 
 fn name(case: &Value) -> String {
