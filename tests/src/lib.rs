@@ -7,4 +7,5 @@ pub mod compare;
 pub mod corpus;
 pub mod formula;
 pub mod icons;
+pub mod layouts;
 pub mod place;

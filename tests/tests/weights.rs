@@ -1,44 +1,20 @@
 //! Checkpoints: every public layout is understood, every container is read, and everything else is refused by name.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use blip_tests::compare::{Report, values};
-use blip_tests::corpus::{Corpus, fixtures};
+use blip_tests::corpus::Corpus;
 use blip_tests::formula;
+use blip_tests::layouts::{Layout, layouts};
 use blip_web::ErrorKind;
 use blip_web::config::{BlipConfig, TextConfig, VisionConfig};
 use blip_web::model::{DecoderNetwork, Grounding, Networks};
 use blip_web::weights::keymap::{Meaning, meaning};
 use blip_web::weights::{self, Checkpoint, Dtype, StoredTensor};
 use burn::tensor::Device;
-use serde::Deserialize;
-
-/// A row of `state_dict_keys.json`: pattern, shape, number of layers.
-type Row = (String, Vec<usize>, usize);
-
-/// A layout of `state_dict_keys.json`.
-#[derive(Deserialize)]
-struct Layout {
-    total: usize,
-    tensors: Vec<Row>,
-}
-
-fn layouts() -> BTreeMap<String, Layout> {
-    let text = std::fs::read_to_string(fixtures().join("state_dict_keys.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
-impl Layout {
-    /// Every tensor: name and shape.
-    fn names(&self) -> Vec<(String, Vec<usize>)> {
-        let expand = |(pattern, shape, layers): &Row| {
-            let name = |layer: usize| (pattern.replace("{i}", &layer.to_string()), shape.clone());
-            (0..(*layers).max(1)).map(name).collect::<Vec<_>>()
-        };
-        self.tensors.iter().flat_map(expand).collect()
-    }
-}
 
 #[test]
 fn every_name_in_a_public_checkpoint_has_a_meaning_of_its_own() {
