@@ -95,16 +95,10 @@ const TEXT_NETWORKS: [(&str, &str); 2] =
 /// Momentum copies, queues and counters of training; see the reference's checkpoint loader.
 const IGNORED_PREFIXES: [&str; 4] =
     ["visual_encoder_m.", "text_encoder_m.", "vision_proj_m.", "text_proj_m."];
-const IGNORED_NAMES: [&str; 7] = [
-    "image_queue",
-    "text_queue",
-    "queue_ptr",
-    "ptr_queue",
-    "idx_queue",
-    "temp",
-    // An alias of `…predictions.bias`.
-    "text_decoder.cls.predictions.decoder.bias",
-];
+const IGNORED_NAMES: [&str; 6] = ["image_queue", "text_queue", "queue_ptr", "ptr_queue", "idx_queue", "temp"];
+
+/// A second name of `…predictions.bias` in both layouts; the loader checks that the two agree.
+const BIAS_ALIAS: &str = "text_decoder.cls.predictions.decoder.bias";
 
 /// What `foreign`, a name in either layout, stands for.
 pub fn meaning(foreign: &str) -> Meaning {
@@ -113,6 +107,9 @@ pub fn meaning(foreign: &str) -> Meaning {
         || IGNORED_PREFIXES.iter().any(|prefix| foreign.starts_with(prefix))
     {
         return Meaning::Ignored;
+    }
+    if foreign == BIAS_ALIAS {
+        return Meaning::Parameter("lm.bias".to_owned());
     }
     for (our_network, their_network) in TEXT_NETWORKS {
         if let Some(rest) = foreign.strip_prefix(their_network)
@@ -177,6 +174,7 @@ mod tests {
                 "text_decoder.layers.3.crossattention.layer_norm.bias",
             ),
             ("text_decoder.cls.predictions.bias", "lm.bias"),
+            ("text_decoder.cls.predictions.decoder.bias", "lm.bias"),
             ("text_decoder.cls.predictions.decoder.weight", "lm.decoder"),
             ("text_decoder.cls.predictions.transform.dense.bias", "lm.transform.bias"),
         ] {

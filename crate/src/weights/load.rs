@@ -65,12 +65,23 @@ pub fn load(config: &BlipConfig, checkpoint: &Checkpoint, device: &Device) -> Re
 }
 
 /// The parameters of a checkpoint under our names.
+///
+/// A parameter may be stored under two names (an alias, or both layouts in one file) if the values
+/// are the same; which of two different ones was meant, nobody can know.
 fn parameters(checkpoint: &Checkpoint) -> Result<Parameters> {
     let mut parameters = Parameters::new();
+    let mut names: BTreeMap<String, &str> = BTreeMap::new();
     let mut unknown = Vec::new();
     for (name, tensor) in &checkpoint.tensors {
         match meaning(name) {
             Meaning::Parameter(path) => {
+                if let Some(other) = names.insert(path.clone(), name)
+                    && !same_values(tensor, &parameters[&path])?
+                {
+                    let message =
+                        format!("weights: `{other}` and `{name}` are one parameter with different values");
+                    return Err(Error::new(ErrorKind::WeightsFormat, message));
+                }
                 parameters.insert(path, tensor.clone());
             }
             Meaning::Ignored => {}
@@ -84,11 +95,15 @@ fn parameters(checkpoint: &Checkpoint) -> Result<Parameters> {
     Err(Error::new(ErrorKind::WeightsUnknown, message))
 }
 
+fn same_values(a: &StoredTensor, b: &StoredTensor) -> Result<bool> {
+    Ok(a.shape == b.shape && a.dtype == b.dtype && a.bytes()? == b.bytes()?)
+}
+
 fn networks_of(parameters: &Parameters) -> Result<Networks> {
     let has = |prefix: &str| parameters.keys().any(|path| path.starts_with(prefix));
     let same = |a: &str, b: &str| -> Result<bool> {
         match (parameters.get(a), parameters.get(b)) {
-            (Some(a), Some(b)) => Ok(a.shape == b.shape && a.dtype == b.dtype && a.bytes()? == b.bytes()?),
+            (Some(a), Some(b)) => same_values(a, b),
             _ => Ok(false),
         }
     };
