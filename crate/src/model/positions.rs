@@ -28,6 +28,29 @@ pub fn interpolate_positions(table: Tensor<3>, rows: usize, columns: usize) -> T
     Tensor::cat(vec![class, patches.reshape([1, rows * columns, dim])], 1)
 }
 
+/// A position table like `like` (`[1, 1 + grid², dim]`) filled with sines and cosines: a quarter of the
+/// width each for the sine and cosine of row and column, from one wave over four patches to almost
+/// none over the image. The class token's row is zero.
+#[cfg(feature = "train")]
+pub(super) fn wave_table(like: Tensor<3>) -> Tensor<3> {
+    const STRENGTH: f64 = 0.3;
+    const SLOWEST: f64 = 64.0;
+    let [_, tokens, dim] = like.dims();
+    let (grid, quarter) = ((tokens - 1).isqrt(), dim / 4);
+    let mut table = vec![0.0f32; tokens * dim];
+    for (token, row) in table.chunks_exact_mut(dim).enumerate().skip(1) {
+        for (axis, place) in [(token - 1) / grid, (token - 1) % grid].into_iter().enumerate() {
+            for wave in 0..quarter {
+                let speed = 1.5 / SLOWEST.powf(wave as f64 / quarter as f64);
+                let (sine, cosine) = (place as f64 * speed).sin_cos();
+                row[2 * axis * quarter + wave] = (STRENGTH * sine) as f32;
+                row[(2 * axis + 1) * quarter + wave] = (STRENGTH * cosine) as f32;
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(table, [1, tokens, dim]), &like.device())
+}
+
 /// The four taps of output `index` when `from` samples become `to`: indices and weights.
 ///
 /// Cubic convolution with A = -0.75; taps beyond the border repeat the border sample, and the

@@ -6,6 +6,8 @@ use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 
 use super::positions::interpolate_positions;
+#[cfg(feature = "train")]
+use super::positions::wave_table;
 use crate::config::VisionConfig;
 use crate::nn::{Linear, attend, layer_norm, linear, merge_heads, parameter, split_heads};
 
@@ -59,6 +61,24 @@ impl VisionModel {
         }
         probes.push(self.post_layernorm.forward(probes[probes.len() - 1].clone()));
         probes
+    }
+
+    /// A fresh encoder made quicker to train from nothing.
+    ///
+    /// Each patch filter loses its mean per channel, so that a plain ground projects to zero instead
+    /// of drowning the shapes; positions start as sines and cosines of row and column, as strong as
+    /// the shapes, instead of as faint noise. Weights loaded from a file replace both.
+    #[cfg(feature = "train")]
+    #[must_use]
+    pub fn prepared_for_training(mut self) -> Self {
+        let filters = self.patch_embedding.weight.val();
+        let [inputs, width] = filters.dims();
+        let filters = filters.reshape([3, inputs / 3, width]);
+        let filters = (filters.clone() - filters.mean_dim(1)).reshape([inputs, width]);
+        self.patch_embedding.weight = self.patch_embedding.weight.map(|_| filters);
+        let table = wave_table(self.position_embedding.val());
+        self.position_embedding = self.position_embedding.map(|_| table);
+        self
     }
 
     fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {

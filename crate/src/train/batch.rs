@@ -51,6 +51,27 @@ impl HostBatch {
         }
     }
 
+    /// The batch in `parts` pieces of nearly equal size, in order; fewer when there are fewer rows.
+    pub fn split(self, parts: usize) -> Vec<Self> {
+        let rows = self.ids.len() / self.seq.max(1);
+        let image = 3 * self.size * self.size;
+        let share = rows.div_ceil(parts.max(1)).max(1);
+        (0..rows)
+            .step_by(share)
+            .map(|start| {
+                let end = (start + share).min(rows);
+                let text = start * self.seq..end * self.seq;
+                Self {
+                    pixels: self.pixels[start * image..end * image].to_vec(),
+                    size: self.size,
+                    ids: self.ids[text.clone()].to_vec(),
+                    pads: self.pads[text].to_vec(),
+                    seq: self.seq,
+                }
+            })
+            .collect()
+    }
+
     /// Uploads the batch.
     pub fn on(self, device: &Device) -> Batch {
         let rows = self.ids.len() / self.seq.max(1);

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, scene_batches};
+use super::batch::{Batch, HostBatch, scene_batches};
 use super::checkpoint::CheckpointFiles;
 use super::loss::lm_loss;
 use super::scenes::SceneWorld;
@@ -37,6 +37,8 @@ pub struct CaptionTraining {
     pub weight_decay: f32,
     /// Label smoothing of the LM loss.
     pub label_smoothing: f64,
+    /// Threads that each take a part of a step's scenes; the gradients are averaged.
+    pub workers: usize,
     /// Seed of the parameters and of the scenes.
     pub seed: u64,
 }
@@ -44,13 +46,14 @@ pub struct CaptionTraining {
 impl Default for CaptionTraining {
     fn default() -> Self {
         Self {
-            steps: 10000,
+            steps: 9000,
             batch: 32,
-            peak_lr: 7e-4,
+            peak_lr: 1e-3,
             warmup: 400,
-            decay: 2500,
+            decay: 2000,
             weight_decay: 0.05,
             label_smoothing: 0.1,
+            workers: 2,
             seed: 1,
         }
     }
@@ -110,6 +113,7 @@ pub fn train(
     device.seed(training.seed);
     let networks = Networks::caption(config.vision_config.hidden_size);
     let mut model = Blip::init(config, &networks, &device);
+    model.vision = model.vision.prepared_for_training();
     let mut optimizer = optimizer(training);
     let mut meta = Meta { training: training.clone(), config: config.clone(), step: 0, seconds: 0.0 };
     if options.resume && files.exist() {
@@ -151,9 +155,9 @@ pub fn train(
             training.decay,
             training.peak_lr,
         );
-        let loss = caption_loss(&model, batch.on(&device), training.label_smoothing);
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        losses.push(loss.inner());
+        let (gradients, loss) =
+            gradients(&model, batch.split(training.workers), &device, training.label_smoothing)?;
+        losses.push(loss);
         model = optimizer.step(lr, model, gradients);
         meta.step += 1;
 
@@ -170,6 +174,39 @@ pub fn train(
         }
     }
     Ok(model.valid())
+}
+
+/// The gradients of the mean loss of some parts of a batch, computed side by side, and that loss.
+///
+/// The CPU device runs little but matrix products on several threads, so a step on one thread would
+/// leave cores idle; the parts are added up in their order, so the result does not depend on timing.
+fn gradients(
+    model: &Blip,
+    parts: Vec<HostBatch>,
+    device: &Device,
+    smoothing: f64,
+) -> Result<(GradientsParams, Tensor<1>)> {
+    let count = parts.len() as f64;
+    let one = |part: HostBatch| {
+        // Leaves of its own: two backward passes cannot share a graph.
+        let model = model.clone().fork(device);
+        let loss = caption_loss(&model, part.on(device), smoothing).div_scalar(count);
+        (GradientsParams::from_grads(loss.backward(), &model), loss.inner())
+    };
+    let results = std::thread::scope(|scope| {
+        let one = &one;
+        let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || one(part))).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut sum = GradientsAccumulator::new();
+    let mut losses = Vec::new();
+    for result in results {
+        let failed = |_| Error::new(ErrorKind::Internal, "a training thread panicked");
+        let (gradients, loss) = result.map_err(failed)?;
+        sum.accumulate(model, gradients);
+        losses.push(loss);
+    }
+    Ok((sum.grads(), Tensor::cat(losses, 0).sum()))
 }
 
 /// The LM loss of a batch of images and captions.
