@@ -46,7 +46,7 @@ pub struct CaptionTraining {
 impl Default for CaptionTraining {
     fn default() -> Self {
         Self {
-            steps: 9000,
+            steps: 8000,
             batch: 32,
             peak_lr: 1e-3,
             warmup: 400,

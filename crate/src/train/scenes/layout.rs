@@ -2,8 +2,8 @@
 //!
 //! The ranges leave clear margins between what different captions say: a single object's thirds
 //! are at least 20 pixels apart, the sides of a relation never share a row or column of pixels.
-//! Sizes and places are multiples of [`GRID`]: a small model that trains on a CPU for an hour or two
-//! learns shapes, not every shift of a shape by a pixel.
+//! Sizes and places are multiples of [`GRID`], a patch of the embedded model's vision encoder: in the
+//! hour or two that it trains on a CPU it learns shapes, not every shift of a shape by a pixel.
 
 use super::SIZE;
 use super::meaning::{Group, Meaning, Place, Relation};
@@ -27,8 +27,8 @@ impl Square {
 }
 
 /// Squares start and end on multiples of this many pixels.
-const GRID: i32 = 8;
-const MARGIN: i32 = 3;
+const GRID: i32 = 24;
+const MARGIN: i32 = 0;
 const WHOLE: i32 = SIZE as i32;
 const ROOM: i32 = WHOLE - 2 * MARGIN;
 
@@ -56,38 +56,39 @@ pub(super) fn squares(meaning: &Meaning, random: &mut Random) -> Vec<Square> {
     squares.into_iter().map(snapped).collect()
 }
 
-/// One object of 42 to 58 % of the image in one of nine places.
+/// One object of half the image in one of nine places, in a corner also of three eighths.
 fn alone(place: Place, random: &mut Random) -> Vec<Square> {
-    let largest = if place == (Place { column: 1, row: 1 }) { 14 } else { 11 };
-    let side = random.between(10, largest) * GRID;
+    let corner = place.column != 1 && place.row != 1;
+    let side = if corner && random.coin() { 3 * GRID } else { 4 * GRID };
+    // The smaller one may stand a step away from the border.
     let mut start = |third: usize| match third {
-        0 => MARGIN + random.between(0, 12),
-        1 => (WHOLE - side) / 2 + random.between(-6, 6) + GRID / 2,
-        _ => WHOLE - MARGIN - side - random.between(0, 12),
+        0 => random.between(0, 4 - side / GRID) * GRID,
+        1 => (WHOLE - side) / 2,
+        _ => WHOLE - side - random.between(0, 4 - side / GRID) * GRID,
     };
     vec![Square { left: start(place.column), top: start(place.row), side }]
 }
 
-/// Two objects of 33 to 42 % of the image side by side.
+/// Two objects of three eighths of the image side by side.
 fn two(random: &mut Random) -> Vec<Square> {
-    let side = random.between(70, 86);
+    let side = 3 * GRID;
     let lefts = spread([side, side], 8, random);
     let top = MARGIN + random.between(0, ROOM - side);
     lefts.map(|left| Square { left, top: near(top, 18, side, random), side }).to_vec()
 }
 
-/// Three objects of 29 % of the image from left to right.
+/// Three objects of a quarter of the image from left to right.
 fn row(random: &mut Random) -> Vec<Square> {
-    let side = random.between(56, 60);
+    let side = 2 * GRID;
     let lefts = spread([side; 3], 3, random);
     let top = MARGIN + random.between(0, ROOM - side);
     lefts.map(|left| Square { left, top: near(top, 14, side, random), side }).to_vec()
 }
 
-/// Three objects of 29 to 33 % of the image: one at the left and two stacked at the right of it, or
+/// Three objects of three eighths of the image: one at the left and two stacked at the right of it, or
 /// the two first.
 fn triangle(single_first: bool, random: &mut Random) -> Vec<Square> {
-    let side = random.between(60, 70);
+    let side = 3 * GRID;
     let [left, right] = spread([side, side], 10, random);
     let (single, pair) = if single_first { (left, right) } else { (right, left) };
     let [upper, lower] = spread([side, side], 4, random);

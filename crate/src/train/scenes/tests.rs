@@ -89,7 +89,7 @@ fn objects_stay_inside_and_never_overlap() {
         let squares: Vec<Square> = plan.objects.iter().map(|object| object.square).collect();
         for (i, a) in squares.iter().enumerate() {
             let whole = SIZE as i32;
-            assert!(a.left >= 0 && a.top >= 0 && a.side * 4 > whole, "{plan:?}");
+            assert!(a.left >= 0 && a.top >= 0 && a.side * 4 >= whole, "{plan:?}");
             assert!(a.left + a.side <= whole && a.top + a.side <= whole, "{plan:?}");
             for b in &squares[..i] {
                 let apart = |p: i32, q: i32| (p - q).abs() >= a.side.max(b.side);
