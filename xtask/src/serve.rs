@@ -7,21 +7,17 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tiny_http::{Header, Method, Request, Response, Server};
 
-const THREADS: usize = 4;
-
 /// A running server; it ends with the process.
 pub struct Site {
     /// The address of its root, with a final slash.
     pub url: String,
-    workers: Vec<JoinHandle<()>>,
+    listener: JoinHandle<()>,
 }
 
 impl Site {
     /// Waits for ever.
     pub fn wait(self) {
-        for worker in self.workers {
-            worker.join().ok();
-        }
+        self.listener.join().ok();
     }
 }
 
@@ -30,20 +26,18 @@ pub fn start(root: &Path, port: u16) -> Result<Site> {
     let server = Server::http(("127.0.0.1", port))
         .map_err(|error| anyhow!("cannot serve on port {port}: {error}; try --port"))?;
     let address = server.server_addr().to_ip().ok_or_else(|| anyhow!("the server has no IP address"))?;
-    let server = Arc::new(server);
     let root: Arc<Path> = root.canonicalize()?.into();
-    let workers = (0..THREADS)
-        .map(|_| {
-            let (server, root) = (Arc::clone(&server), Arc::clone(&root));
+    // A thread a request: a page that stops reading an answer holds up nobody but itself.
+    let listener = thread::spawn(move || {
+        for request in server.incoming_requests() {
+            let root = Arc::clone(&root);
             thread::spawn(move || {
-                while let Ok(request) = server.recv() {
-                    // A visitor who goes away in the middle of an answer is none of our business.
-                    respond(request, &root).ok();
-                }
-            })
-        })
-        .collect();
-    Ok(Site { url: format!("http://localhost:{}/", address.port()), workers })
+                // A visitor who goes away in the middle of an answer is none of our business.
+                respond(request, &root).ok();
+            });
+        }
+    });
+    Ok(Site { url: format!("http://localhost:{}/", address.port()), listener })
 }
 
 fn respond(request: Request, root: &Path) -> std::io::Result<()> {
