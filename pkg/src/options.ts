@@ -7,7 +7,7 @@ import { BlipError } from "./protocol.js";
 
 /** How to caption. Left out, an option has the value of the model's own generation defaults. */
 export interface GenerationOptions {
-  /** Words that the caption begins with. */
+  /** Words that the caption continues; they are not repeated in its text. */
   prompt?: string;
   /** Hypotheses of the beam search; 1 is greedy. */
   numBeams?: number;

@@ -1,11 +1,20 @@
 //! A static file server for one folder, on this machine only.
+//!
+//! One thread and one answer a connection: a browser opens several at once and keeps idle ones, and
+//! none of them may wait for another.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
 use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use tiny_http::{Header, Method, Request, Response, Server};
+use std::time::Duration;
+
+/// The longest request head that is read.
+const HEAD_LIMIT: u64 = 64 * 1024;
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server; it ends with the process.
 pub struct Site {
@@ -23,37 +32,61 @@ impl Site {
 
 /// Serves `root` on localhost; port 0 takes a free one.
 pub fn start(root: &Path, port: u16) -> Result<Site> {
-    let server = Server::http(("127.0.0.1", port))
-        .map_err(|error| anyhow!("cannot serve on port {port}: {error}; try --port"))?;
-    let address = server.server_addr().to_ip().ok_or_else(|| anyhow!("the server has no IP address"))?;
+    let listener = TcpListener::bind(("127.0.0.1", port))
+        .with_context(|| format!("cannot serve on port {port}; another one can be given with --port"))?;
+    let port = listener.local_addr()?.port();
     let root: Arc<Path> = root.canonicalize()?.into();
-    // A thread a request: a page that stops reading an answer holds up nobody but itself.
     let listener = thread::spawn(move || {
-        for request in server.incoming_requests() {
+        for connection in listener.incoming().flatten() {
             let root = Arc::clone(&root);
-            thread::spawn(move || {
-                // A visitor who goes away in the middle of an answer is none of our business.
-                respond(request, &root).ok();
-            });
+            // A visitor who goes away in the middle of an answer is none of our business.
+            thread::spawn(move || answer(connection, &root).ok());
         }
     });
-    Ok(Site { url: format!("http://localhost:{}/", address.port()), listener })
+    Ok(Site { url: format!("http://localhost:{port}/"), listener })
 }
 
-fn respond(request: Request, root: &Path) -> std::io::Result<()> {
-    if !matches!(request.method(), Method::Get | Method::Head) {
-        return request.respond(Response::from_string("only GET and HEAD\n").with_status_code(405));
+/// Reads one request and answers it.
+fn answer(connection: TcpStream, root: &Path) -> io::Result<()> {
+    connection.set_read_timeout(Some(READ_TIMEOUT))?;
+    let mut lines = BufReader::new(connection.try_clone()?.take(HEAD_LIMIT)).lines();
+    let Some(request) = lines.next().transpose()? else { return Ok(()) };
+    // The headers change nothing here, but an answer before their end would reset the connection.
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
     }
-    let Some(path) = resolve(root, request.url()) else {
-        return request.respond(Response::from_string("not found\n").with_status_code(404));
-    };
-    let headers =
-        [("Content-Type", mime(&path)), ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff")];
-    let mut response = Response::from_file(File::open(&path)?);
-    for (name, value) in headers {
-        response.add_header(Header::from_bytes(name, value).expect("both are plain ASCII"));
+    let mut words = request.split(' ');
+    let (method, url) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if method != "GET" && method != "HEAD" {
+        return refuse(connection, "405 Method Not Allowed");
     }
-    request.respond(response)
+    match resolve(root, url).map(|path| (File::open(&path), path)) {
+        Some((Ok(file), path)) => send(connection, file, mime(&path), method == "GET"),
+        _ => refuse(connection, "404 Not Found"),
+    }
+}
+
+fn send(mut connection: TcpStream, mut file: File, mime: &str, with_body: bool) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    write!(
+        connection,
+        "HTTP/1.1 200 OK\r\nContent-Type: {mime}\r\nContent-Length: {length}\r\nCache-Control: no-cache\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+    )?;
+    if with_body {
+        io::copy(&mut file, &mut connection)?;
+    }
+    Ok(())
+}
+
+fn refuse(mut connection: TcpStream, status: &str) -> io::Result<()> {
+    let length = status.len();
+    write!(
+        connection,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{status}"
+    )
 }
 
 /// The file behind an address, if it is a file inside `root` (which is canonical).
@@ -156,6 +189,36 @@ mod tests {
             std::os::unix::fs::symlink("../secret.txt", &link).expect("temporary link");
         }
         assert_eq!(resolve(&root, "/link.txt"), None);
+    }
+
+    fn request(site: &Site, request: &str) -> String {
+        let address = site.url.trim_start_matches("http://localhost:").trim_end_matches('/');
+        let port = address.parse().expect("the address has a port");
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        connection.write_all(request.as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("the server answers and closes");
+        answer
+    }
+
+    #[test]
+    fn an_idle_connection_holds_nobody_up() {
+        let site = start(&folder("idle"), 0).expect("a free port");
+        let port: u16 =
+            site.url.trim_start_matches("http://localhost:").trim_end_matches('/').parse().expect("a port");
+        let idle: Vec<_> =
+            (0..8).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("the server listens")).collect();
+        let page = request(&site, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(page.starts_with("HTTP/1.1 200") && page.ends_with("\r\n\r\npage"), "{page}");
+        drop(idle);
+    }
+
+    #[test]
+    fn what_is_not_served_says_so() {
+        let site = start(&folder("refused"), 0).expect("a free port");
+        assert!(request(&site, "GET /none HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
+        assert!(request(&site, "POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+        assert!(request(&site, "HEAD / HTTP/1.1\r\n\r\n").ends_with("close\r\n\r\n"));
     }
 
     #[test]

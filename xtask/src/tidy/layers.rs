@@ -18,10 +18,11 @@ const LAYERS: &[(&str, u8)] = &[
     // Fills a model; the model does not know where its weights come from.
     ("weights", 6),
     ("tasks", 7),
-    ("wasm", 8),
-    ("bin", 8),
-    ("convert", 8),
-    ("train", 8),
+    ("embedded", 8),
+    ("wasm", 9),
+    ("bin", 9),
+    ("convert", 9),
+    ("train", 9),
 ];
 
 /// Tensor code is pure: of the layers below, these see only the named ones.

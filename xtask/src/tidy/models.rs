@@ -23,22 +23,24 @@ pub fn manifests(tree: &Tree) -> Result<Vec<String>> {
         violations.push("models/manifest.json lists no model".to_owned());
     }
     for model in &models {
-        let path = model["path"].as_str().unwrap_or_default();
-        check_model(&folder.join(path), model, &mut violations)?;
+        check_model(&folder.join(directory(model)), model, &mut violations)?;
     }
     for entry in fs::read_dir(&folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         // A model that a person converted here is not committed, and not listed.
         let committed = tree.files.iter().any(|file| file.starts_with(&format!("models/{name}/")));
-        let listed = models
-            .iter()
-            .any(|model| model["path"].as_str().is_some_and(|path| path.trim_end_matches('/') == name));
+        let listed = models.iter().any(|model| directory(model) == name);
         if entry.file_type()?.is_dir() && committed && !listed {
             violations.push(format!("models/{name} is not in models/manifest.json"));
         }
     }
     Ok(violations)
+}
+
+/// The folder of an entry, whose `path` is that of its `blip.json`.
+fn directory(entry: &Value) -> &str {
+    entry["path"].as_str().and_then(|path| path.strip_suffix("/blip.json")).unwrap_or_default()
 }
 
 fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Result<()> {
