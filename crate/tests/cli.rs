@@ -1,5 +1,6 @@
 //! The `blip` command as a user runs it: results on standard output, errors with their code.
 #![cfg(all(feature = "cli", feature = "embedded"))]
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -146,11 +146,11 @@ fn a_file_cut_short_is_an_error_and_never_half_a_picture() {
         for length in 0..bytes.len() {
             match decode(&bytes[..length], &ImageOptions::default()) {
                 Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::BadImage, "{name} cut to {length}: {error}")
+                    assert_eq!(error.kind(), ErrorKind::BadImage, "{name} cut to {length}: {error}");
                 }
                 // What follows the pixels (a trailer, a second frame, padding) may be missing.
                 Ok(decoded) => {
-                    assert!(decoded == whole, "{name} cut to {length} of {} changes pixels", bytes.len())
+                    assert!(decoded == whole, "{name} cut to {length} of {} changes pixels", bytes.len());
                 }
             }
         }

@@ -1,4 +1,5 @@
 //! `models/tiny`: what its manifest says is true, and it captions scenes it never saw.
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::path::PathBuf;
 

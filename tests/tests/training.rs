@@ -1,4 +1,5 @@
 //! Training: the loop learns, and a run that was interrupted ends where an uninterrupted one does.
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

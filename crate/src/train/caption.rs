@@ -162,14 +162,14 @@ pub fn train(
         meta.step += 1;
 
         let done = meta.step == training.steps;
-        if meta.step % options.report_every == 0 || done {
+        if meta.step.is_multiple_of(options.report_every) || done {
             // Reading the losses waits for the device, so it happens once a report.
             let loss = mean(std::mem::take(&mut losses))?;
             meta.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
             report(Report { step: meta.step, loss, lr, seconds: meta.seconds });
         }
-        if meta.step % options.save_every == 0 || done {
+        if meta.step.is_multiple_of(options.save_every) || done {
             files.save(&model, &optimizer, &meta)?;
         }
     }
