@@ -241,7 +241,7 @@ mod tests {
     /// The header of a png without its pixels.
     fn png_header(width: u32, height: u32) -> Vec<u8> {
         let mut png = Vec::new();
-        image::RgbImage::new(1, 1).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+        RgbImage::new(1, 1).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
         png[16..20].copy_from_slice(&width.to_be_bytes());
         png[20..24].copy_from_slice(&height.to_be_bytes());
         // The chunk's checksum: CRC-32 of type and content, bit by bit.

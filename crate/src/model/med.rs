@@ -313,6 +313,6 @@ mod tests {
     #[test]
     fn a_causal_mask_hides_what_comes_later() {
         let mask = self_mask(None, 1, 2, TextMode::Causal, &Device::flex()).unwrap();
-        assert_eq!(mask.into_data().to_vec::<bool>().unwrap(), [false, false, true, false, false, false]);
+        assert_eq!(mask.into_data().try_to_vec::<bool>().unwrap(), [false, false, true, false, false, false]);
     }
 }
