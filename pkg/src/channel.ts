@@ -1,7 +1,7 @@
 /** The two ways to an engine: a worker of its own, or this very thread. */
 
 import type { Channel, OpenChannel } from "./client.js";
-import { startModule } from "./engine.js";
+import { retireModule, startModule } from "./engine.js";
 import { EngineHost } from "./host.js";
 import { BlipError, type FromEngine } from "./protocol.js";
 import { watchForTraps } from "./traps.js";
@@ -35,7 +35,10 @@ export function workerChannel(createWorker: (() => Worker) | undefined): OpenCha
 /** A channel to an engine in this thread, which it blocks while it computes. */
 export function inlineChannel(start = startModule): OpenChannel {
   return (receive): Channel => {
-    const host = new EngineHost(receive, start);
+    const host = new EngineHost((message) => {
+      if (message.type === "crashed") retireModule(message.message);
+      receive(message);
+    }, start);
     const stopWatching = watchForTraps(host);
     return {
       send: (message) => host.receive(message),

@@ -39,12 +39,29 @@ export interface EngineModule {
 /** Starts the module; `wasmUrl` replaces the file beside the bindings. */
 export type StartModule = (wasmUrl: string | undefined, signal: AbortSignal) => Promise<EngineModule>;
 
+/** The module of this thread: wasm-bindgen keeps one, so every engine here shares it. */
+let started: Promise<EngineModule> | undefined;
+
 /**
- * Fetches and instantiates the wasm.
+ * Fetches and instantiates the wasm, once a thread.
  *
  * @throws BlipError `download-failed` when it cannot be fetched, `internal` when it cannot be compiled.
  */
-export const startModule: StartModule = async (wasmUrl, signal) => {
+export const startModule: StartModule = (wasmUrl, signal) => {
+  started ??= instantiate(wasmUrl, signal).catch((error: unknown) => {
+    started = undefined;
+    throw error;
+  });
+  return started;
+};
+
+/** After a trap the memory of the module is in an unknown state: no engine may enter it again. */
+export function retireModule(reason: string): void {
+  started = Promise.reject(new BlipError("internal", `${reason}; reload the page to start again in this thread`));
+  started.catch(() => {});
+}
+
+async function instantiate(wasmUrl: string | undefined, signal: AbortSignal): Promise<EngineModule> {
   const url = wasmUrl ?? new URL("./wasm/blip_bg.wasm", import.meta.url).href;
   const [bindings, response] = await Promise.all([importBindings(), fetchWasm(url, signal)]);
   try {
@@ -53,7 +70,7 @@ export const startModule: StartModule = async (wasmUrl, signal) => {
     throw signal.aborted ? error : toBlipError(error);
   }
   return bindings;
-};
+}
 
 async function importBindings(): Promise<typeof import("./wasm/blip.js")> {
   try {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { inlineChannel } from "../dist/channel.js";
 import { Client } from "../dist/client.js";
+import { startModule } from "../dist/engine.js";
 import { fakeModule, serve, serveModel, starting, trap } from "./fake-engine.mjs";
 
 const message = { device: "cpu", manifestUrl: "https://example.test/fake/blip.json" };
@@ -57,6 +58,8 @@ test("a trap that no promise sees still settles the call", async () => {
     assert.equal(await call, "internal");
     await assert.rejects(client.caption(image(), {}, () => {}), { code: "disposed" });
     await client.close();
+    // The module that trapped is not entered again.
+    await assert.rejects(startModule(undefined, new AbortController().signal), { code: "internal", message: /reload/ });
   } finally {
     delete globalThis.addEventListener;
     delete globalThis.removeEventListener;
