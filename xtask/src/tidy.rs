@@ -46,6 +46,7 @@ const RULES: &[(&str, Rule)] = &[
     ("large binaries are models", sources::large_files),
     ("error codes are the same in Rust and TypeScript", contracts::error_codes),
     ("versions agree", contracts::versions),
+    ("packages carry the licences", contracts::licences),
     ("ARCHITECTURE.md names what there is", contracts::architecture),
     ("manifests describe the files beside them", models::manifests),
     ("the embedded model is the published one", models::embedded),

@@ -54,6 +54,21 @@ fn locked<'l>(lock: &'l str, name: &str) -> Option<&'l str> {
     entry.split('"').next()
 }
 
+/// Each published package carries the licence texts of the root.
+pub fn licences(tree: &Tree) -> Result<Vec<String>> {
+    let mut violations = Vec::new();
+    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let text = read(&tree.workspace.path(name))?;
+        for folder in ["crate", "pkg"] {
+            let copy = format!("{folder}/{name}");
+            if tree.text(&copy).as_ref() != Some(&text) {
+                violations.push(format!("{copy} is not {name}"));
+            }
+        }
+    }
+    Ok(violations)
+}
+
 /// The code map has every top-level module of the crate, and every path it names exists.
 pub fn architecture(tree: &Tree) -> Result<Vec<String>> {
     let Some(document) = tree.text("ARCHITECTURE.md") else {
