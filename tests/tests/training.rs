@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blip_tests::icons::icons;
 use blip_web::config::BlipConfig;
@@ -30,13 +30,24 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// The device has one random generator for the process: two runs at a time would mix their draws.
+static ONE_RUN: Mutex<()> = Mutex::new(());
+
 fn run(steps: usize, name: &Path, resume: bool, icons: &Path) -> blip_web::Result<(Blip, Vec<f64>)> {
+    let _turn = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
     let world = Arc::new(SceneWorld::load(icons)?);
     let vocab = vocabulary(&world.words()).join("\n");
     let tokenizer = Arc::new(Tokenizer::from_vocab(vocab.as_bytes())?);
     let config = small(&tokenizer);
-    let training =
-        CaptionTraining { steps, batch: 8, peak_lr: 2e-3, warmup: 4, decay: 0, ..CaptionTraining::default() };
+    let training = CaptionTraining {
+        steps,
+        batch: 8,
+        peak_lr: 2e-3,
+        warmup: 4,
+        decay: 0,
+        stem_fixed: 8,
+        ..CaptionTraining::default()
+    };
     let options = RunOptions { folder: name, resume, save_every: 1000, report_every: 5 };
     let mut losses = Vec::new();
     let mut report = |report: Report| losses.push(report.loss);
@@ -62,9 +73,9 @@ fn a_resumed_run_ends_where_an_uninterrupted_one_does() {
     let (expected, resumed) = (named_tensors(&expected).unwrap(), named_tensors(&resumed).unwrap());
     for (name, (_, values)) in &expected {
         let off = values.iter().zip(&resumed[name].1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        // Sums may be split differently between threads; anything forgotten (a moment, the data
-        // position, the schedule) is off by the size of a step, some 1e-3.
-        assert!(off < 1e-5, "{name} differs by {off}");
+        // Whatever a checkpoint forgot (a moment, the data position, the schedule) is off by a part of
+        // a step, some 1e-3.
+        assert!(off < 1e-6, "{name} differs by {off}");
     }
 }
 

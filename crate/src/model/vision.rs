@@ -1,5 +1,7 @@
 //! The vision transformer (paper §3.1; ViT with pre-norm blocks and one final norm over all tokens).
 
+#[cfg(feature = "train")]
+use burn::module::ParamId;
 use burn::module::{Module, Param};
 use burn::nn::LayerNorm;
 use burn::tensor::activation::gelu;
@@ -75,10 +77,18 @@ impl VisionModel {
         let [inputs, width] = filters.dims();
         let filters = filters.reshape([3, inputs / 3, width]);
         let filters = (filters.clone() - filters.mean_dim(1)).reshape([inputs, width]);
-        self.patch_embedding.weight = self.patch_embedding.weight.map(|_| filters);
+        // A parameter is a leaf of the graph; what is computed from one is not, and would never train.
+        self.patch_embedding.weight = self.patch_embedding.weight.map(|_| filters.detach().require_grad());
         let table = wave_table(self.position_embedding.val());
-        self.position_embedding = self.position_embedding.map(|_| table);
+        self.position_embedding = self.position_embedding.map(|_| table.require_grad());
         self
+    }
+
+    /// The patch filters `[3·patch², dim]` and the position table `[1, tokens, dim]`, which training
+    /// may hold fixed at first.
+    #[cfg(feature = "train")]
+    pub fn stem(&self) -> (ParamId, ParamId) {
+        (self.patch_embedding.weight.id, self.position_embedding.id)
     }
 
     fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {

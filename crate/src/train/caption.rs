@@ -37,6 +37,9 @@ pub struct CaptionTraining {
     pub weight_decay: f32,
     /// Label smoothing of the LM loss.
     pub label_smoothing: f64,
+    /// Steps at the start in which patch filters and positions stay as they were prepared: a fixed
+    /// projection lets the blocks above it settle first.
+    pub stem_fixed: usize,
     /// Threads that each take a part of a step's scenes; the gradients are averaged.
     pub workers: usize,
     /// Seed of the parameters and of the scenes.
@@ -46,13 +49,14 @@ pub struct CaptionTraining {
 impl Default for CaptionTraining {
     fn default() -> Self {
         Self {
-            steps: 8000,
+            steps: 4800,
             batch: 32,
             peak_lr: 1e-3,
             warmup: 400,
-            decay: 2000,
+            decay: 1500,
             weight_decay: 0.05,
             label_smoothing: 0.1,
+            stem_fixed: 2000,
             workers: 2,
             seed: 1,
         }
@@ -155,9 +159,14 @@ pub fn train(
             training.decay,
             training.peak_lr,
         );
-        let (gradients, loss) =
+        let (mut gradients, loss) =
             gradients(&model, batch.split(training.workers), &device, training.label_smoothing)?;
         losses.push(loss);
+        if meta.step < training.stem_fixed {
+            let (filters, positions) = model.vision.stem();
+            gradients.remove::<2>(filters);
+            gradients.remove::<3>(positions);
+        }
         model = optimizer.step(lr, model, gradients);
         meta.step += 1;
 
