@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask test --only wasm-tests` runs this in headless Chromium on a software WebGPU adapter.
 #![cfg(target_family = "wasm")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
 use std::sync::Once;

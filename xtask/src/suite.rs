@@ -126,7 +126,18 @@ fn document(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn clippy_wasm(workspace: &Workspace) -> Result<Outcome> {
-    let before = ["clippy", "--package", "blip-web", "--lib", "--target", WASM_TARGET, "--profile", PROFILE];
+    let before = [
+        "clippy",
+        "--package",
+        "blip-web",
+        "--lib",
+        "--test",
+        "web",
+        "--target",
+        WASM_TARGET,
+        "--profile",
+        PROFILE,
+    ];
     cargo(workspace, &[&before, FEATURES, &["--", "-D", "warnings"]].concat(), &[])
 }
 

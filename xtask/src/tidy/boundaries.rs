@@ -31,8 +31,8 @@ const BOUNDARIES: &[Boundary] = &[
     },
     Boundary {
         words: &["wasm_bindgen", "js_sys", "web_sys", "JsValue"],
-        owners: &["wasm", "clock"],
-        why: "the shell knows JavaScript, and the clock its timer",
+        owners: &["wasm", "clock", "device"],
+        why: "the shell knows JavaScript, the clock its timer, the device its adapter",
     },
     Boundary {
         words: &["thread_rng", "rand::rng()", "OsRng", "getrandom"],
