@@ -4,6 +4,9 @@
 //! futures. Errors that the GPU reports outside a call (a shader that does not validate, a lost
 //! device) are kept and returned by the next read, never dropped.
 
+#[cfg(target_family = "wasm")]
+mod browser;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
@@ -160,7 +163,7 @@ impl OpenDevice {
         #[cfg(target_family = "wasm")]
         if self.kind == DeviceKind::Cpu {
             // A GPU's read turns the event loop by itself; the CPU's never waits.
-            crate::wasm::yield_to_events().await;
+            browser::yield_to_events().await;
         }
         self.faults.take()?;
         let data = data.map_err(|e| {
@@ -179,7 +182,7 @@ impl OpenDevice {
 /// [`ErrorKind::WebgpuUnavailable`] and [`ErrorKind::FeatureMissing`], as [`OpenDevice::open`].
 #[cfg(all(feature = "wgpu", target_family = "wasm"))]
 pub async fn probe() -> Result<AdapterInfo> {
-    crate::wasm::probe_adapter().await
+    browser::probe_adapter().await
 }
 
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
