@@ -396,3 +396,28 @@ fn a_tensor_stored_under_both_of_its_names_is_refused_unless_equal() {
     twice(0.0)(&mut checkpoint.tensors);
     weights::load(&corpus.config, &checkpoint, &Device::flex()).unwrap();
 }
+
+#[test]
+fn an_original_file_without_a_configuration_tells_its_own() {
+    for (name, table) in layouts() {
+        let tensors = table.names().into_iter().map(|(name, shape)| (name, unread(shape))).collect();
+        let config = blip_web::convert::infer_config(&Checkpoint { tensors }).unwrap();
+        let expected = if name.ends_with("large") { BlipConfig::large() } else { BlipConfig::base() };
+        assert_eq!(config.vision_config.hidden_size, expected.vision_config.hidden_size, "{name}");
+        let size = match &*name {
+            "pth vqa base" => 480,
+            "pth pretrain base" => 224,
+            _ => 384,
+        };
+        assert_eq!(config.vision_config.image_size, size, "{name}");
+        assert_eq!(config.text_config, expected.text_config, "{name}");
+    }
+    let tensors = BTreeMap::from([("visual_encoder.pos_embed".to_owned(), unread(vec![1, 50, 640]))]);
+    let error = blip_web::convert::infer_config(&Checkpoint { tensors }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WeightsShape);
+}
+
+/// A tensor of which only the shape matters.
+fn unread(shape: Vec<usize>) -> StoredTensor {
+    StoredTensor::new(shape, Dtype::F32, || panic!("nobody needs the values"))
+}
