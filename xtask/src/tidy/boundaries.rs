@@ -59,9 +59,12 @@ pub fn owners(tree: &Tree) -> Result<Vec<String>> {
 }
 
 impl Boundary {
+    /// Owners are files or folders, named without `.rs`.
     fn is_owner(&self, path: &str) -> bool {
-        let module = path.split('/').next().unwrap_or_default();
-        self.owners.contains(&module.trim_end_matches(".rs"))
+        let is_in = |owner: &&str| {
+            path.strip_prefix(*owner).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        self.owners.iter().any(|owner| is_in(&owner))
     }
 }
 
@@ -76,5 +79,8 @@ mod tests {
             clock.is_owner("train/caption.rs") && clock.is_owner("train.rs") && clock.is_owner("bin/blip.rs")
         );
         assert!(!clock.is_owner("tasks/train.rs") && !clock.is_owner("trainer.rs"));
+        let javascript =
+            BOUNDARIES.iter().find(|b| b.words.contains(&"JsValue")).expect("it is in the table");
+        assert!(javascript.is_owner("device/browser.rs") && !javascript.is_owner("device/mod.rs"));
     }
 }
