@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -94,14 +94,20 @@ fn vulkan_driver() -> Option<String> {
         }
     }
     let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
-    folders
+    let mut drivers = folders
         .iter()
         .filter_map(|folder| fs::read_dir(folder).ok())
         .flatten()
         .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .map(|path| path.display().to_string())
+        .map(|entry| entry.path());
+    // The drivers of graphics cards are installed without their cards, too; Mesa's needs none.
+    let has_card =
+        ["/dev/dri/renderD128", "/dev/nvidia0", "/dev/kfd"].iter().any(|device| Path::new(device).exists());
+    let usable = |driver: &PathBuf| {
+        let name = driver.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".json") && (has_card || name.starts_with("lvp_"))
+    };
+    drivers.find(usable).map(|driver| driver.display().to_string())
 }
 
 /// Installs Debian packages where that is possible: as root, or through a `sudo` that asks nothing.
