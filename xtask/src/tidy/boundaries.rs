@@ -64,7 +64,7 @@ impl Boundary {
         let is_in = |owner: &&str| {
             path.strip_prefix(*owner).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         };
-        self.owners.iter().any(|owner| is_in(&owner))
+        self.owners.iter().any(|owner| is_in(owner))
     }
 }
 
