@@ -31,7 +31,7 @@ const BOUNDARIES: &[Boundary] = &[
     },
     Boundary {
         words: &["wasm_bindgen", "js_sys", "web_sys", "JsValue"],
-        owners: &["wasm", "clock", "device"],
+        owners: &["wasm", "clock", "device/browser"],
         why: "the shell knows JavaScript, the clock its timer, the device its adapter",
     },
     Boundary {
@@ -64,7 +64,7 @@ impl Boundary {
         let is_in = |owner: &&str| {
             path.strip_prefix(*owner).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         };
-        self.owners.iter().any(|owner| is_in(owner))
+        self.owners.iter().any(is_in)
     }
 }
 
