@@ -227,6 +227,20 @@ const WEBGPU = {
     await rejects(create("/broken/truncated/tiny/"), "integrity");
     await rejects(create("/broken/page/tiny/"), "bad-config");
   },
+  async "weights that no model can use are refused by code, on both devices"() {
+    for (const device of ["cpu", "webgpu"]) {
+      for (const [kind, code] of [
+        ["nan", "weights-not-finite"],
+        ["missing", "weights-missing"],
+        ["misshapen", "weights-shape"],
+        ["unknown", "weights-unknown"],
+      ]) {
+        const error = await rejects(() => Blip.create({ device, modelUrl: `/broken/${kind}/tiny/` }), code);
+        ensure(error.message.includes("`"), `the tensor is not named: ${error.message}`);
+      }
+    }
+    ensure((await (await instance("cpu")).caption(await sampleBytes())).text.length > 0, "no caption afterwards");
+  },
   async "an adapter without a feature the engine needs is refused before anything panics"() {
     const own = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, "features");
     const without = (features) => new Set([...features].filter((name) => name !== "timestamp-query"));

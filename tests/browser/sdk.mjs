@@ -8,6 +8,7 @@
  */
 
 import { readFileSync } from "node:fs";
+import { KINDS, answer } from "./checkpoints.mjs";
 import { launch } from "./chromium.mjs";
 
 const LIMIT = 480_000;
@@ -44,8 +45,9 @@ async function open(webgpu) {
   );
   await context.route(/\/broken\//, async (route) => {
     const [, kind, path] = /\/broken\/([a-z]+)\/(.*)/.exec(route.request().url());
-    const answer = await fetch(new URL(`models/${path}`, url));
-    return route.fulfill({ status: answer.status, body: BROKEN[kind](path, Buffer.from(await answer.arrayBuffer())) });
+    const real = async (path) => Buffer.from(await (await fetch(new URL(`models/${path}`, url))).arrayBuffer());
+    const body = KINDS.includes(kind) ? await answer(kind, path, real) : BROKEN[kind](path, await real(path));
+    return route.fulfill({ body });
   });
   const page = await context.newPage();
   page.on("pageerror", (error) => console.log(`  uncaught: ${error.message}`));
