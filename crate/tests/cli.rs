@@ -93,8 +93,17 @@ fn every_layout_converts_to_the_same_model() {
             dtype,
         ]);
         stdout(&converted);
-        let output =
-            blip(&["caption", "--json", "--max-length", "12", "--model", text(&out), text(&sample())]);
+        let output = blip(&[
+            "caption",
+            "--json",
+            "--min-length",
+            "8",
+            "--max-length",
+            "12",
+            "--model",
+            text(&out),
+            text(&sample()),
+        ]);
         let line: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
         captions.push(line["caption"].as_str().unwrap().to_owned());
         let inspected = stdout(&blip(&["inspect", text(&out)]));
