@@ -197,10 +197,7 @@ fn native_adapter(info: &burn::tensor::wgpu::wgpu::AdapterInfo) -> AdapterInfo {
     }
 }
 
-/// Runs a future to its end on this thread; for native callers.
-///
-/// The futures of this crate wait for the device inside themselves natively, so polling in a loop
-/// does not spin in practice.
+/// Runs a future to its end on this thread, which sleeps while there is nothing to do; for native callers.
 #[cfg(not(target_family = "wasm"))]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     use std::task::{Context, Poll, Wake, Waker};
