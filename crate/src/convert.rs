@@ -41,7 +41,6 @@ pub struct Converted {
 /// What [`crate::weights::load`] would find wrong with names; values are checked there too.
 pub fn convert(checkpoint: &Checkpoint, config: &BlipConfig) -> Result<Converted> {
     // Loading on the CPU is the strictest check there is: every name, shape and value.
-    #[cfg(feature = "flex")]
     crate::weights::load(config, checkpoint, &burn::tensor::Device::flex())?;
     let networks = find_networks(checkpoint)?;
     let mut converted = Converted {

@@ -80,10 +80,22 @@ fn a_resumed_run_ends_where_an_uninterrupted_one_does() {
 }
 
 #[test]
+fn a_crash_between_two_renames_loses_nothing() {
+    let Some(icons) = icons() else { return };
+    let name = folder("crash");
+    run(3, &name, false, &icons).unwrap();
+    std::fs::rename(name.join("checkpoint"), name.join("previous")).unwrap();
+    let (_, losses) = run(4, &name, true, &icons).unwrap();
+    assert_eq!(losses.len(), 1, "one step was left");
+    run(5, &name, true, &icons).unwrap();
+}
+
+#[test]
 fn another_runs_checkpoint_is_refused() {
     let Some(icons) = icons() else { return };
     let name = folder("other");
     run(2, &name, false, &icons).unwrap();
-    std::fs::write(name.join("meta.json"), b"{}").unwrap();
+    assert_eq!(run(2, &name, false, &icons).unwrap_err().code(), "bad-option");
+    std::fs::write(name.join("checkpoint/meta.json"), b"{}").unwrap();
     assert_eq!(run(2, &name, true, &icons).unwrap_err().code(), "io");
 }

@@ -120,7 +120,11 @@ pub fn train(
     model.vision = model.vision.prepared_for_training();
     let mut optimizer = optimizer(training);
     let mut meta = Meta { training: training.clone(), config: config.clone(), step: 0, seconds: 0.0 };
-    if options.resume && files.exist() {
+    if files.exist() && !options.resume {
+        let message = "the folder holds the checkpoint of a run: resume it, or use another folder";
+        return Err(Error::new(ErrorKind::BadOption, message));
+    }
+    if files.exist() {
         let saved: Meta;
         (model, optimizer, saved) = files.load(model, optimizer)?;
         let length = |t: &CaptionTraining| CaptionTraining { steps: 0, decay: 0, ..t.clone() };

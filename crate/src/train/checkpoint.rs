@@ -12,6 +12,10 @@ use serde::de::DeserializeOwned;
 use crate::model::Blip;
 use crate::{Error, ErrorKind, Result};
 
+const MODEL: &str = "model.bpk";
+const OPTIMIZER: &str = "optimizer.bpk";
+const META: &str = "meta.json";
+
 /// The files of a checkpoint in a run's folder.
 #[derive(Clone, Debug)]
 pub struct CheckpointFiles {
@@ -30,27 +34,31 @@ impl CheckpointFiles {
 
     /// Whether there is something to resume.
     pub fn exist(&self) -> bool {
-        self.meta().exists()
+        self.current().is_some()
     }
 
-    /// Writes a checkpoint over the previous one; a crash in between leaves one of the two whole.
+    /// Writes a checkpoint in place of the previous one. All its files change place at once, so a crash
+    /// leaves the old checkpoint or the new one, never a mixture.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
     pub fn save(&self, model: &Blip, optimizer: &ModuleOptimizer, meta: &impl Serialize) -> Result<()> {
-        let model = model.clone().into_record().into_bytes().map_err(|e| io(&self.model(), e))?;
-        let optimizer = optimizer.into_bytes().map_err(|e| io(&self.optimizer(), e))?;
-        let meta = serde_json::to_vec_pretty(meta).map_err(|e| io(&self.meta(), e))?;
-        for (path, bytes) in
-            [(self.model(), &model[..]), (self.optimizer(), &optimizer[..]), (self.meta(), &meta[..])]
-        {
-            let new = path.with_extension("new");
-            std::fs::write(&new, bytes).map_err(|e| io(&new, e))?;
+        let new = self.folder.join("new");
+        let model = model.clone().into_record().into_bytes().map_err(|e| io(&new, e))?;
+        let optimizer = optimizer.into_bytes().map_err(|e| io(&new, e))?;
+        let meta = serde_json::to_vec_pretty(meta).map_err(|e| io(&new, e))?;
+        std::fs::create_dir_all(&new).map_err(|e| io(&new, e))?;
+        for (name, bytes) in [(MODEL, &model[..]), (OPTIMIZER, &optimizer[..]), (META, &meta[..])] {
+            std::fs::write(new.join(name), bytes).map_err(|e| io(&new, e))?;
         }
-        for path in [self.model(), self.optimizer(), self.meta()] {
-            std::fs::rename(path.with_extension("new"), &path).map_err(|e| io(&path, e))?;
+        let [checkpoint, previous] = self.places();
+        if checkpoint.exists() {
+            if previous.exists() {
+                std::fs::remove_dir_all(&previous).map_err(|e| io(&previous, e))?;
+            }
+            std::fs::rename(&checkpoint, &previous).map_err(|e| io(&checkpoint, e))?;
         }
-        Ok(())
+        std::fs::rename(&new, &checkpoint).map_err(|e| io(&new, e))
     }
 
     /// Reads the checkpoint back into a model and an optimiser of the same shape.
@@ -62,24 +70,23 @@ impl CheckpointFiles {
         mut model: Blip,
         optimizer: ModuleOptimizer,
     ) -> Result<(Blip, ModuleOptimizer, M)> {
-        let record = ModuleRecord::load(self.model()).map_err(|e| io(&self.model(), e))?;
-        model = model.try_load_record(record).map_err(|e| io(&self.model(), e))?;
-        let optimizer = optimizer.load(self.optimizer()).map_err(|e| io(&self.optimizer(), e))?;
-        let meta = std::fs::read(self.meta()).map_err(|e| io(&self.meta(), e))?;
-        let meta = serde_json::from_slice(&meta).map_err(|e| io(&self.meta(), e))?;
+        let missing = || io(&self.folder, "there is no checkpoint");
+        let place = self.current().ok_or_else(missing)?;
+        let record = ModuleRecord::load(place.join(MODEL)).map_err(|e| io(&place, e))?;
+        model = model.try_load_record(record).map_err(|e| io(&place, e))?;
+        let optimizer = optimizer.load(place.join(OPTIMIZER)).map_err(|e| io(&place, e))?;
+        let meta = std::fs::read(place.join(META)).map_err(|e| io(&place, e))?;
+        let meta = serde_json::from_slice(&meta).map_err(|e| io(&place, e))?;
         Ok((model, optimizer, meta))
     }
 
-    fn model(&self) -> PathBuf {
-        self.folder.join("model.bpk")
+    /// Where the checkpoint is: in its place, or, after a crash between two renames, in the previous one's.
+    fn current(&self) -> Option<PathBuf> {
+        self.places().into_iter().find(|place| place.exists())
     }
 
-    fn optimizer(&self) -> PathBuf {
-        self.folder.join("optimizer.bpk")
-    }
-
-    fn meta(&self) -> PathBuf {
-        self.folder.join("meta.json")
+    fn places(&self) -> [PathBuf; 2] {
+        ["checkpoint", "previous"].map(|name| self.folder.join(name))
     }
 }
 

@@ -83,9 +83,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 }
             }
             Err(error) => {
-                // One bad file does not stop the rest; the last failure decides the exit status.
-                eprintln!("{}: {error:#}", path.display());
-                failed = Some(error);
+                // One bad file does not stop the rest; the last failure is the command's own.
+                let error = error.context(path.display().to_string());
+                if let Some(earlier) = failed.replace(error) {
+                    super::complain(&earlier);
+                }
             }
         }
     }

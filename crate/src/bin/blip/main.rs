@@ -55,10 +55,14 @@ fn main() -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            // The code in brackets is the stable part; scripts match it.
-            let code = error.downcast_ref::<blip_web::Error>().map_or("error", blip_web::Error::code);
-            eprintln!("blip: [{code}] {error:#}");
+            complain(&error);
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+/// An error on one line; the code in brackets is the stable part that scripts match.
+fn complain(error: &anyhow::Error) {
+    let code = error.downcast_ref::<blip_web::Error>().map_or("error", blip_web::Error::code);
+    eprintln!("blip: [{code}] {error:#}");
 }
