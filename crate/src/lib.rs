@@ -50,6 +50,7 @@ pub mod embedded;
 pub mod error;
 pub mod generate;
 pub mod image;
+pub mod kernels;
 pub mod model;
 pub mod nn;
 pub mod tasks;

@@ -1,0 +1,3 @@
+//! The arithmetic of the model.
+mod contract;
+pub use contract::*;
