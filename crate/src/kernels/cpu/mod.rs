@@ -1,0 +1,3 @@
+//! The operations on the CPU, by SIMD.
+
+pub mod isa;
