@@ -5,7 +5,7 @@
 
 use super::finished::Finished;
 use super::scores::{Candidate, Rules, Scores, best_candidates, nothing_to_continue_with};
-use super::{Decoder, Hypothesis, LengthRule, Task};
+use super::{Decoder, Hypothesis, LengthRule, Room, Task};
 use crate::Result;
 
 /// An open sequence.
@@ -25,7 +25,7 @@ pub(super) async fn search<D: Decoder>(task: &mut Task<'_, D>) -> Result<Vec<Hyp
     let mut finished = Finished::new(config, prompt.len());
     let mut beams = vec![Beam { ids: prompt.to_vec(), sum: 0.0, log_prob: 0.0 }];
     let mut best = Vec::with_capacity(2 * width);
-    let mut logits = task.decoder.prefill(prompt).await?;
+    let mut logits = task.decoder.prefill(prompt, Room { rows: width, tokens: config.max_length }).await?;
     loop {
         let mut scores = Scores::new(logits, beams.len(), vocab)?;
         scores.log_softmax()?;

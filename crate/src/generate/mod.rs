@@ -35,10 +35,11 @@ use crate::{Error, ErrorKind, Result};
 #[allow(async_fn_in_trait, reason = "the browser has one thread, so the futures need not be Send")]
 pub trait Decoder {
     /// Runs the whole prompt as one row; returns the raw logits `[vocab]` of its last position.
+    /// Nothing that follows needs more than `room`.
     ///
     /// # Errors
     /// Whatever the model fails with; the search ends with the same error.
-    async fn prefill(&mut self, prompt: &[u32]) -> Result<Vec<f32>>;
+    async fn prefill(&mut self, prompt: &[u32], room: Room) -> Result<Vec<f32>>;
 
     /// Appends one token to each row; returns the raw logits `[rows, vocab]`, row-major.
     ///
@@ -52,6 +53,15 @@ pub trait Decoder {
 
     /// How many logits a row has.
     fn vocab_size(&self) -> usize;
+}
+
+/// How much a search will ask of a decoder, so that caches are made once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Sequences side by side, at most.
+    pub rows: usize,
+    /// Tokens of a sequence, the prompt included, at most.
+    pub tokens: usize,
 }
 
 /// One generated sequence.

@@ -5,7 +5,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::nucleus::Nucleus;
 use super::scores::{Rules, Scores, arg_max, log_sum_exp, nothing_to_continue_with};
-use super::{Decoder, Hypothesis, Task};
+use super::{Decoder, Hypothesis, Room, Task};
 use crate::Result;
 
 /// A sequence that is still growing.
@@ -25,7 +25,8 @@ pub(super) async fn search<D: Decoder>(task: &mut Task<'_, D>) -> Result<Vec<Hyp
     let mut open: Vec<Open> =
         (0..config.num_captions).map(|index| Open::new(index, prompt, config.seed)).collect();
     let mut done: Vec<Option<Hypothesis>> = vec![None; config.num_captions];
-    let mut logits = task.decoder.prefill(prompt).await?;
+    let mut logits =
+        task.decoder.prefill(prompt, Room { rows: config.num_captions, tokens: config.max_length }).await?;
     // All samples share the one row of the prompt; afterwards each has its own.
     let mut rows = 1;
     loop {

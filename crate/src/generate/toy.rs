@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use serde::Deserialize;
 
-use super::Decoder;
+use super::{Decoder, Room};
 use crate::{Error, ErrorKind, Result};
 
 pub(super) const EOS: u32 = 1;
@@ -71,7 +71,7 @@ impl<F: Fn(&[u32]) -> Vec<f32>> Scripted<F> {
 }
 
 impl<F: Fn(&[u32]) -> Vec<f32>> Decoder for Scripted<F> {
-    async fn prefill(&mut self, prompt: &[u32]) -> Result<Vec<f32>> {
+    async fn prefill(&mut self, prompt: &[u32], _: Room) -> Result<Vec<f32>> {
         self.rows = vec![prompt.to_vec()];
         Ok(self.answer().await)
     }

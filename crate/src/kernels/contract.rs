@@ -276,3 +276,54 @@ pub trait Kernels: Backend {
         spec: AdvanceSpec,
     ) -> (IntTensor<Self>, IntTensor<Self>);
 }
+
+impl AttentionSpec {
+    /// Self-attention of `batch` sequences whose queries, keys and values lie side by side in rows of
+    /// `3·heads·head_dim`.
+    pub fn packed(batch: usize, seq: usize, heads: usize, head_dim: usize) -> Self {
+        let width = heads * head_dim;
+        Self {
+            batch,
+            kv_batch: batch,
+            queries: seq,
+            keys: seq,
+            heads,
+            head_dim,
+            q_stride: 3 * width,
+            q_offset: 0,
+            kv_stride: 3 * width,
+            kv_batch_stride: seq * 3 * width,
+            k_offset: width,
+            v_offset: 2 * width,
+            causal: None,
+        }
+    }
+
+    /// Queries `[batch·queries, width]` over keys and values that lie side by side in rows of
+    /// `2·heads·head_dim`.
+    pub fn crossed(
+        batch: usize,
+        queries: usize,
+        kv_batch: usize,
+        keys: usize,
+        heads: usize,
+        head_dim: usize,
+    ) -> Self {
+        let width = heads * head_dim;
+        Self {
+            batch,
+            kv_batch,
+            queries,
+            keys,
+            heads,
+            head_dim,
+            q_stride: width,
+            q_offset: 0,
+            kv_stride: 2 * width,
+            kv_batch_stride: keys * 2 * width,
+            k_offset: 0,
+            v_offset: width,
+            causal: None,
+        }
+    }
+}

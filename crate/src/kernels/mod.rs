@@ -1,5 +1,23 @@
-//! The arithmetic of the model.
+//! The arithmetic of the model: every operation for every kind of device, behind one function each.
+//!
+//! [`contract`](Kernels) says what the operations are; `gpu` and `cpu` are ours, `composed` is made of
+//! burn's. Nothing above this module knows which of them runs.
+
+#[cfg(not(target_family = "wasm"))]
+mod composed;
 mod contract;
+#[cfg(feature = "flex")]
+pub mod cpu;
 #[cfg(feature = "wgpu")]
 pub mod gpu;
+mod place;
+mod routing;
+mod stored;
+
 pub use contract::*;
+pub use place::{place, widen};
+pub use routing::{
+    MatrixView, Route, advance, assemble, attention, contiguous, embed, layer_norm, linear, normalise,
+    step_attention, top_k, view, view_int,
+};
+pub use stored::Stored;

@@ -1,13 +1,11 @@
 //! The heads of the three objectives: ITC, ITM and LM (paper §3.2).
 
 use burn::module::{Module, Param};
-use burn::nn::LayerNorm;
-use burn::tensor::activation::gelu;
-use burn::tensor::module::linear as linear_op;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use crate::config::TextConfig;
-use crate::nn::{Linear, layer_norm, linear, parameter};
+use crate::kernels::{self, Activation};
+use crate::nn::{LayerNorm, Linear, Matrix, Rows, Source};
 
 /// Projections of the two class tokens into the space where image and text are compared.
 #[derive(Module, Debug)]
@@ -17,22 +15,22 @@ pub struct ItcHead {
 }
 
 impl ItcHead {
-    /// A freshly initialised pair of projections.
-    pub fn init(vision_width: usize, text_width: usize, width: usize, device: &Device) -> Self {
+    /// Projections with the source's parameters.
+    pub fn build(source: &mut dyn Source, vision_width: usize, text_width: usize, width: usize) -> Self {
         Self {
-            vision_proj: linear(vision_width, width, device),
-            text_proj: linear(text_width, width, device),
+            vision_proj: Linear::build(source, "itc.vision_proj", vision_width, width),
+            text_proj: Linear::build(source, "itc.text_proj", text_width, width),
         }
     }
 
     /// Unit-length image features from image tokens: `[batch, tokens, dim]` to `[batch, width]`.
     pub fn image_features(&self, tokens: Tensor<3>) -> Tensor<2> {
-        normalise(self.vision_proj.forward(first(tokens)))
+        kernels::normalise(self.vision_proj.forward(&class_tokens(tokens)))
     }
 
     /// Unit-length text features from unimodal states: `[batch, seq, dim]` to `[batch, width]`.
     pub fn text_features(&self, states: Tensor<3>) -> Tensor<2> {
-        normalise(self.text_proj.forward(first(states)))
+        kernels::normalise(self.text_proj.forward(&class_tokens(states)))
     }
 }
 
@@ -43,14 +41,14 @@ pub struct ItmHead {
 }
 
 impl ItmHead {
-    /// A freshly initialised classifier.
-    pub fn init(width: usize, device: &Device) -> Self {
-        Self { classifier: linear(width, 2, device) }
+    /// A classifier with the source's parameters.
+    pub fn build(source: &mut dyn Source, width: usize) -> Self {
+        Self { classifier: Linear::build(source, "itm.classifier", width, 2) }
     }
 
     /// Logits from image-grounded states, index 1 = match: `[batch, seq, dim]` to `[batch, 2]`.
     pub fn forward(&self, states: Tensor<3>) -> Tensor<2> {
-        self.classifier.forward(first(states))
+        self.classifier.forward(&class_tokens(states))
     }
 }
 
@@ -59,48 +57,40 @@ impl ItmHead {
 pub struct LmHead {
     transform: Linear,
     layer_norm: LayerNorm,
-    decoder: Option<Param<Tensor<2>>>,
+    decoder: Option<Matrix>,
     bias: Param<Tensor<1>>,
 }
 
 impl LmHead {
-    /// A freshly initialised head.
-    pub fn init(config: &TextConfig, tied: bool, device: &Device) -> Self {
+    /// A head with the source's parameters.
+    pub fn build(source: &mut dyn Source, config: &TextConfig, tied: bool) -> Self {
         let width = config.hidden_size;
         Self {
-            transform: linear(width, width, device),
-            layer_norm: layer_norm(width, config.layer_norm_eps, device),
-            decoder: (!tied).then(|| parameter([config.vocab_size, width], device)),
-            bias: burn::nn::Initializer::Zeros.init([config.vocab_size], device),
+            transform: Linear::build(source, "lm.transform", width, width),
+            layer_norm: LayerNorm::build(source, "lm.layer_norm", width, config.layer_norm_eps),
+            decoder: (!tied).then(|| source.matrix("lm.decoder", [config.vocab_size, width])),
+            bias: source.vector("lm.bias", config.vocab_size),
         }
     }
 
-    /// Scores of the token that follows each state.
+    /// Scores of the token that follows each state: `[rows, dim]` to `[rows, vocab]`.
     ///
-    /// # Shapes
-    /// - states: `[batch, seq, dim]`
-    /// - embedding: `[vocab, dim]`, the word embedding that a tied head uses
-    /// - output: `[batch, seq, vocab]`
-    pub fn forward(&self, states: Tensor<3>, embedding: Tensor<2>) -> Tensor<3> {
-        let states = self.layer_norm.forward(gelu(self.transform.forward(states)));
-        let matrix = self.decoder.as_ref().map_or(embedding, Param::val);
-        linear_op(states, matrix.transpose(), Some(self.bias.val()))
+    /// `embedding` is the word embedding `[vocab, dim]`, which a tied head uses.
+    pub fn forward(&self, states: &Rows, embedding: &Matrix) -> Tensor<2> {
+        let states = Rows::normed(self.transform.forward_gelu(states), &self.layer_norm);
+        let matrix = self.decoder.as_ref().unwrap_or(embedding);
+        matrix.multiply(&states, Some(self.bias.val()), Activation::None, None)
     }
 }
 
 /// Cosines of all pairs of unit-length features: `[images, width] × [texts, width]` to `[images, texts]`.
 pub fn cosine(images: Tensor<2>, texts: Tensor<2>) -> Tensor<2> {
-    images.matmul(texts.transpose())
+    let texts = Matrix::from_parameter(Param::from_tensor(texts));
+    texts.multiply(&Rows::of(images), None, Activation::None, None)
 }
 
-/// The class token's state: `[batch, seq, dim]` to `[batch, dim]`.
-fn first(states: Tensor<3>) -> Tensor<2> {
-    let [batch, _, dim] = states.dims();
-    states.narrow(1, 0, 1).reshape([batch, dim])
-}
-
-/// Divides each row by its length, at least 1e-12 as the reference does.
-fn normalise(features: Tensor<2>) -> Tensor<2> {
-    let length = features.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
-    features / length
+/// The class tokens of `[batch, seq, dim]`.
+fn class_tokens(states: Tensor<3>) -> Rows {
+    let [batch, seq, dim] = states.dims();
+    Rows::first_of(kernels::view(states, [batch * seq, dim]), seq)
 }

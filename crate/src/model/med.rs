@@ -1,12 +1,12 @@
 //! MED, the multimodal mixture of encoder-decoder: one text transformer in three modes (paper §3.1).
 
-use burn::module::Module;
-use burn::nn::{Embedding, LayerNorm};
-use burn::tensor::activation::gelu;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor};
 
+use super::cache::KvCache;
 use crate::config::TextConfig;
-use crate::nn::{Linear, attend, layer_norm, linear, merge_heads, split_heads, table};
+use crate::kernels::{self, AttentionSpec, Place};
+use crate::nn::{LayerNorm, Linear, Matrix, Rows, Source};
 
 /// What the text transformer is used as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,9 @@ pub enum TextMode {
 /// token, beam and question.
 #[derive(Clone, Debug)]
 pub struct CrossKv {
-    layers: Vec<(Tensor<4>, Tensor<4>)>,
+    /// Of each layer `[batch·states, 2·dim]`, keys beside values.
+    layers: Vec<Tensor<2>>,
+    batch: usize,
 }
 
 /// Keys and values for cross-attention, and which of the states behind them are padding.
@@ -31,8 +33,8 @@ pub struct CrossKv {
 pub struct Grounding {
     /// Keys and values of every layer.
     pub kv: CrossKv,
-    /// `[batch, states]`, true at padding; `None` for images, which have none.
-    pub pads: Option<Tensor<2, Bool>>,
+    /// `[batch, states]`, 1 at padding; `None` for images, which have none.
+    pub pads: Option<Tensor<2, Int>>,
 }
 
 impl Grounding {
@@ -42,73 +44,45 @@ impl Grounding {
     }
 }
 
-/// Keys and values of the tokens decoded so far, per layer `[batch, heads, seq, head_dim]`.
-#[derive(Clone, Debug, Default)]
-pub struct KvCache {
-    layers: Vec<(Tensor<4>, Tensor<4>)>,
-}
-
-impl KvCache {
-    /// Tokens in the cache.
-    pub fn len(&self) -> usize {
-        self.layers.first().map_or(0, |(keys, _)| keys.dims()[2])
-    }
-
-    /// Whether nothing was decoded yet.
-    pub fn is_empty(&self) -> bool {
-        self.layers.is_empty()
-    }
-
-    /// Replaces the rows by the named ones, as beam search does after each step.
-    ///
-    /// # Shapes
-    /// - rows: `[new_batch]`, indices of old rows
-    pub fn select(&mut self, rows: Tensor<1, Int>) {
-        for (keys, values) in &mut self.layers {
-            *keys = keys.clone().select(0, rows.clone());
-            *values = values.clone().select(0, rows.clone());
-        }
-    }
-
-    /// Appends a layer's new keys and values and returns all of them.
-    fn extend(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        if let Some((old_keys, old_values)) = self.layers.get_mut(layer) {
-            *old_keys = Tensor::cat(vec![old_keys.clone(), keys], 2);
-            *old_values = Tensor::cat(vec![old_values.clone(), values], 2);
-        } else {
-            self.layers.push((keys, values));
-        }
-        self.layers[layer].clone()
-    }
-}
-
 /// The text transformer.
 #[derive(Module, Debug)]
 pub struct Med {
-    word_embeddings: Embedding,
-    position_embeddings: Embedding,
+    word_embeddings: Matrix,
+    position_embeddings: Param<Tensor<2>>,
     layer_norm: LayerNorm,
     layers: Vec<MedLayer>,
 }
 
 impl Med {
-    /// A freshly initialised network whose cross-attention reads states of `grounding_width`.
+    /// A network with the source's parameters under `path`, whose cross-attention reads states of
+    /// `grounding_width`.
     ///
     /// `shared` adds a second set of self-attentions for [`TextMode::Causal`]: the encoder and the
     /// decoder of pre-training share everything else (paper §3.2).
-    pub fn init(config: &TextConfig, grounding_width: usize, shared: bool, device: &Device) -> Self {
-        let layer = |_| MedLayer::init(config, grounding_width, shared, device);
+    pub fn build(
+        source: &mut dyn Source,
+        path: &str,
+        config: &TextConfig,
+        grounding_width: usize,
+        shared: bool,
+    ) -> Self {
+        let width = config.hidden_size;
+        let places = [config.max_position_embeddings, width];
+        let layer = |index: usize, source: &mut dyn Source| {
+            MedLayer::build(source, &format!("{path}.layers.{index}"), config, grounding_width, shared)
+        };
         Self {
-            word_embeddings: table(config.vocab_size, config.hidden_size, device),
-            position_embeddings: table(config.max_position_embeddings, config.hidden_size, device),
-            layer_norm: layer_norm(config.hidden_size, config.layer_norm_eps, device),
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
+            word_embeddings: source
+                .matrix(&format!("{path}.word_embeddings.weight"), [config.vocab_size, width]),
+            position_embeddings: source.table(&format!("{path}.position_embeddings.weight"), places),
+            layer_norm: LayerNorm::build(source, &format!("{path}.layer_norm"), width, config.layer_norm_eps),
+            layers: (0..config.num_hidden_layers).map(|index| layer(index, source)).collect(),
         }
     }
 
     /// The word embedding `[vocab, dim]`.
-    pub fn word_embeddings(&self) -> Tensor<2> {
-        self.word_embeddings.weight.val()
+    pub fn word_embeddings(&self) -> &Matrix {
+        &self.word_embeddings
     }
 
     /// Whether causal self-attention has parameters of its own, beside the encoder's.
@@ -121,17 +95,17 @@ impl Med {
     /// # Shapes
     /// - states: `[batch, states, grounding_width]`, such as image tokens
     pub fn cross_kv(&self, states: Tensor<3>) -> CrossKv {
-        let project = |layer: &MedLayer| layer.crossattention.keys_values(states.clone());
-        CrossKv { layers: self.layers.iter().map(project).collect() }
+        let [batch, count, width] = states.dims();
+        let states = Rows::of(kernels::view(states, [batch * count, width]));
+        let project = |layer: &MedLayer| layer.crossattention.kv.forward(&states);
+        CrossKv { layers: self.layers.iter().map(project).collect(), batch }
     }
 
     /// States of every token.
     ///
-    /// With a cache, `ids` are the tokens after the cached ones, and the cache grows by them.
-    ///
     /// # Shapes
     /// - ids: `[batch, seq]`
-    /// - pads: `[batch, seq]`, true at padding
+    /// - pads: `[batch, seq]`, 1 at padding
     /// - output: `[batch, seq, dim]`
     ///
     /// # Panics
@@ -140,121 +114,183 @@ impl Med {
     pub fn forward(
         &self,
         ids: Tensor<2, Int>,
-        pads: Option<Tensor<2, Bool>>,
+        pads: Option<Tensor<2, Int>>,
         grounding: Option<&Grounding>,
         mode: TextMode,
-        mut cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
-        let grounding = match mode {
-            TextMode::Unimodal => None,
-            _ => Some(grounding.expect("image-grounded text needs an image")),
-        };
-        let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let [_, seq] = ids.dims();
-        let mask = self_mask(pads, past, seq, mode, &ids.device());
-        let cross_mask = grounding.and_then(|g| g.pads.clone()).map(hide_keys);
-        let positions = self.position_embeddings.weight.val().narrow(0, past, seq).unsqueeze::<3>();
-        let mut x = self.layer_norm.forward(self.word_embeddings.forward(ids) + positions);
+        let [batch, seq] = ids.dims();
+        let place = Place::Sequence { seq, past: 0 };
+        let positions = self.position_embeddings.val();
+        let x =
+            self.word_embeddings.embed(kernels::view_int(ids, [batch * seq]), positions, batch * seq, place);
+        let scene = Scene { grounding: needed(grounding, mode), mode, batch, pads };
+        let mut h = Rows::normed(x, &self.layer_norm);
         for (index, layer) in self.layers.iter().enumerate() {
-            let cross = grounding.map(|g| (&g.kv.layers[index], cross_mask.clone()));
-            let slot = cache.as_deref_mut().map(|cache| (cache, index));
-            x = layer.forward(x, mask.clone(), cross, mode, slot);
+            h = layer.forward(&h, &scene, index, None);
         }
-        x
+        let x = h.settle();
+        let width = x.dims()[1];
+        kernels::view(x, [batch, seq, width])
+    }
+
+    /// States of one new token of every row, which the cache names and remembers: `[rows, dim]`,
+    /// the last norm still due.
+    ///
+    /// # Panics
+    /// When the cache is full.
+    pub fn step(&self, grounding: &Grounding, cache: &mut KvCache) -> Rows {
+        let positions = self.position_embeddings.val();
+        let rows = cache.rows();
+        let x = self.word_embeddings.embed(cache.state(), positions, rows, Place::State);
+        let scene = Scene { grounding: Some(grounding), mode: TextMode::Causal, batch: rows, pads: None };
+        let mut h = Rows::normed(x, &self.layer_norm);
+        for (index, layer) in self.layers.iter().enumerate() {
+            h = layer.forward(&h, &scene, index, Some(cache));
+        }
+        h
+    }
+}
+
+/// What all layers of a pass have in common.
+struct Scene<'a> {
+    grounding: Option<&'a Grounding>,
+    mode: TextMode,
+    batch: usize,
+    pads: Option<Tensor<2, Int>>,
+}
+
+fn needed(grounding: Option<&Grounding>, mode: TextMode) -> Option<&Grounding> {
+    match mode {
+        TextMode::Unimodal => None,
+        _ => Some(grounding.expect("image-grounded text needs an image")),
     }
 }
 
 /// One layer: self-attention, cross-attention, feed-forward, each with residual and post-norm.
 #[derive(Module, Debug)]
 pub struct MedLayer {
-    attention: Attention,
-    causal_attention: Option<Attention>,
-    crossattention: Attention,
+    attention: SelfAttention,
+    causal_attention: Option<SelfAttention>,
+    crossattention: CrossAttention,
     ffn: FeedForward,
 }
 
-/// Keys, values and mask of one layer's cross-attention.
-type Cross<'a> = (&'a (Tensor<4>, Tensor<4>), Option<Tensor<4, Bool>>);
-
 impl MedLayer {
-    fn init(config: &TextConfig, grounding_width: usize, shared: bool, device: &Device) -> Self {
-        let width = config.hidden_size;
+    fn build(
+        source: &mut dyn Source,
+        path: &str,
+        config: &TextConfig,
+        grounding_width: usize,
+        shared: bool,
+    ) -> Self {
+        let (width, eps) = (config.hidden_size, config.layer_norm_eps);
         Self {
-            attention: Attention::init(config, width, device),
-            causal_attention: shared.then(|| Attention::init(config, width, device)),
-            crossattention: Attention::init(config, grounding_width, device),
+            attention: SelfAttention::build(source, &format!("{path}.attention"), config),
+            causal_attention: shared
+                .then(|| SelfAttention::build(source, &format!("{path}.causal_attention"), config)),
+            crossattention: CrossAttention::build(
+                source,
+                &format!("{path}.crossattention"),
+                config,
+                grounding_width,
+            ),
             ffn: FeedForward {
-                intermediate: linear(width, config.intermediate_size, device),
-                output: linear(config.intermediate_size, width, device),
-                layer_norm: layer_norm(width, config.layer_norm_eps, device),
+                intermediate: Linear::build(
+                    source,
+                    &format!("{path}.ffn.intermediate"),
+                    width,
+                    config.intermediate_size,
+                ),
+                output: Linear::build(source, &format!("{path}.ffn.output"), config.intermediate_size, width),
+                layer_norm: LayerNorm::build(source, &format!("{path}.ffn.layer_norm"), width, eps),
             },
         }
     }
 
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        mask: Option<Tensor<4, Bool>>,
-        cross: Option<Cross<'_>>,
-        mode: TextMode,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<3> {
-        let attention = match (&self.causal_attention, mode) {
+    /// Rows of `dim` values to the same.
+    fn forward(&self, h: &Rows, scene: &Scene<'_>, index: usize, cache: Option<&mut KvCache>) -> Rows {
+        let attention = match (&self.causal_attention, scene.mode) {
             (Some(causal), TextMode::Causal) => causal,
             _ => &self.attention,
         };
-        let (mut keys, mut values) = attention.keys_values(x.clone());
-        if let Some((cache, index)) = cache {
-            (keys, values) = cache.extend(index, keys, values);
+        let mut h = attention.forward(h, scene, index, cache);
+        if let Some(grounding) = scene.grounding {
+            h = self.crossattention.forward(&h, scene.batch, grounding, index);
         }
-        let mut x = attention.forward(x, keys, values, mask);
-        if let Some(((keys, values), mask)) = cross {
-            x = self.crossattention.forward(x, keys.clone(), values.clone(), mask);
-        }
-        self.ffn.forward(x)
+        self.ffn.forward(&h)
     }
 }
 
-/// Attention over given keys and values, with output projection, residual and norm.
+/// Attention of text to text; queries, keys and values come packed from one matrix.
 #[derive(Module, Debug)]
-struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+struct SelfAttention {
+    qkv: Linear,
     dense: Linear,
     layer_norm: LayerNorm,
     heads: usize,
 }
 
-impl Attention {
-    fn init(config: &TextConfig, source_width: usize, device: &Device) -> Self {
+impl SelfAttention {
+    fn build(source: &mut dyn Source, path: &str, config: &TextConfig) -> Self {
         let width = config.hidden_size;
         Self {
-            query: linear(width, width, device),
-            key: linear(source_width, width, device),
-            value: linear(source_width, width, device),
-            dense: linear(width, width, device),
-            layer_norm: layer_norm(width, config.layer_norm_eps, device),
+            qkv: Linear::build(source, &format!("{path}.qkv"), width, 3 * width),
+            dense: Linear::build(source, &format!("{path}.dense"), width, width),
+            layer_norm: LayerNorm::build(source, &format!("{path}.layer_norm"), width, config.layer_norm_eps),
             heads: config.num_attention_heads,
         }
     }
 
-    /// `[batch, states, source_width]` to keys and values `[batch, heads, states, head_dim]`.
-    fn keys_values(&self, source: Tensor<3>) -> (Tensor<4>, Tensor<4>) {
-        let keys = split_heads(self.key.forward(source.clone()), self.heads);
-        (keys, split_heads(self.value.forward(source), self.heads))
+    fn forward(&self, h: &Rows, scene: &Scene<'_>, index: usize, cache: Option<&mut KvCache>) -> Rows {
+        let qkv = self.qkv.forward(h);
+        let [rows, width] = qkv.dims();
+        let head_dim = width / 3 / self.heads;
+        let context = match cache {
+            Some(cache) => cache.attend(index, qkv, self.heads, head_dim),
+            None => {
+                let mut spec = AttentionSpec::packed(scene.batch, rows / scene.batch, self.heads, head_dim);
+                spec.causal = (scene.mode == TextMode::Causal).then_some(0);
+                kernels::attention(qkv.clone(), qkv, scene.pads.clone(), spec)
+            }
+        };
+        Rows::normed(self.dense.forward_onto(&Rows::of(context), h), &self.layer_norm)
+    }
+}
+
+/// Attention of text to the image, or to a question's states.
+#[derive(Module, Debug)]
+struct CrossAttention {
+    query: Linear,
+    kv: Linear,
+    dense: Linear,
+    layer_norm: LayerNorm,
+    heads: usize,
+}
+
+impl CrossAttention {
+    fn build(source: &mut dyn Source, path: &str, config: &TextConfig, grounding_width: usize) -> Self {
+        let width = config.hidden_size;
+        Self {
+            query: Linear::build(source, &format!("{path}.query"), width, width),
+            kv: Linear::build(source, &format!("{path}.kv"), grounding_width, 2 * width),
+            dense: Linear::build(source, &format!("{path}.dense"), width, width),
+            layer_norm: LayerNorm::build(source, &format!("{path}.layer_norm"), width, config.layer_norm_eps),
+            heads: config.num_attention_heads,
+        }
     }
 
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        keys: Tensor<4>,
-        values: Tensor<4>,
-        mask: Option<Tensor<4, Bool>>,
-    ) -> Tensor<3> {
-        let queries = split_heads(self.query.forward(x.clone()), self.heads);
-        let context = merge_heads(attend(queries, keys, values, mask));
-        self.layer_norm.forward(self.dense.forward(context) + x)
+    fn forward(&self, h: &Rows, batch: usize, grounding: &Grounding, index: usize) -> Rows {
+        let q = self.query.forward(h);
+        let kv = grounding.kv.layers[index].clone();
+        let [rows, width] = q.dims();
+        let kv_batch = grounding.kv.batch;
+        let keys = kv.dims()[0] / kv_batch;
+        // One image serves all rows: they are so many queries of one sequence.
+        let batch = if kv_batch == 1 { 1 } else { batch };
+        let spec =
+            AttentionSpec::crossed(batch, rows / batch, kv_batch, keys, self.heads, width / self.heads);
+        let context = kernels::attention(q, kv, grounding.pads.clone(), spec);
+        Rows::normed(self.dense.forward_onto(&Rows::of(context), h), &self.layer_norm)
     }
 }
 
@@ -267,52 +303,8 @@ struct FeedForward {
 }
 
 impl FeedForward {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = gelu(self.intermediate.forward(x.clone()));
-        self.layer_norm.forward(self.output.forward(hidden) + x)
-    }
-}
-
-/// Which keys each query must not see; `None` when it may see all.
-fn self_mask(
-    pads: Option<Tensor<2, Bool>>,
-    past: usize,
-    seq: usize,
-    mode: TextMode,
-    device: &Device,
-) -> Option<Tensor<4, Bool>> {
-    assert!(past == 0 || pads.is_none(), "padded rows are decoded one at a time");
-    let pads = pads.map(hide_keys);
-    if mode != TextMode::Causal || seq == 1 {
-        return pads;
-    }
-    let keys = past + seq;
-    let later = |index: usize| index % keys > past + index / keys;
-    let hidden: Vec<bool> = (0..seq * keys).map(later).collect();
-    let causal = Tensor::<4, Bool>::from_data(TensorData::new(hidden, [1, 1, seq, keys]), device);
-    Some(match pads {
-        Some(pads) => {
-            let batch = pads.dims()[0];
-            let shape = [batch, 1, seq, keys];
-            causal.expand(shape).bool_or(pads.expand(shape))
-        }
-        None => causal,
-    })
-}
-
-/// `[batch, keys]` to `[batch, 1, 1, keys]`.
-fn hide_keys(pads: Tensor<2, Bool>) -> Tensor<4, Bool> {
-    let [batch, keys] = pads.dims();
-    pads.reshape([batch, 1, 1, keys])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_causal_mask_hides_what_comes_later() {
-        let mask = self_mask(None, 1, 2, TextMode::Causal, &Device::flex()).unwrap();
-        assert_eq!(mask.into_data().try_to_vec::<bool>().unwrap(), [false, false, true, false, false, false]);
+    fn forward(&self, h: &Rows) -> Rows {
+        let hidden = Rows::of(self.intermediate.forward_gelu(h));
+        Rows::normed(self.output.forward_onto(&hidden, h), &self.layer_norm)
     }
 }

@@ -4,20 +4,27 @@
 //! device, for training and for inference. Wrong shapes in here are bugs and panic; user data is
 //! checked before it gets this far.
 
+mod cache;
 mod heads;
 mod med;
 mod networks;
 mod positions;
 mod vision;
 
+pub use cache::{KvCache, integers};
 pub use heads::{ItcHead, ItmHead, LmHead, cosine};
-pub use med::{CrossKv, Grounding, KvCache, Med, MedLayer, TextMode};
+pub use med::{CrossKv, Grounding, Med, MedLayer, TextMode};
 pub use networks::{DecoderNetwork, Networks};
-pub use positions::{bicubic_taps, interpolate_positions};
+pub use positions::bicubic_taps;
+#[cfg(not(target_family = "wasm"))]
+pub use positions::interpolate_positions;
 pub use vision::VisionModel;
 
 use burn::module::Module;
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::kernels;
+use crate::nn::{RandomSource, Rows, Source};
 
 use crate::config::BlipConfig;
 
@@ -43,22 +50,29 @@ pub struct Blip {
 impl Blip {
     /// A model of this shape with freshly initialised parameters.
     pub fn init(config: &BlipConfig, networks: &Networks, device: &Device) -> Self {
+        Self::build(&mut RandomSource::new(device), config, networks)
+    }
+
+    /// A model of this shape with the source's parameters.
+    pub fn build(source: &mut dyn Source, config: &BlipConfig, networks: &Networks) -> Self {
         let (vision, text) = (&config.vision_config, &config.text_config);
         let shared = matches!(networks.decoder, Some(DecoderNetwork::Shared));
         Self {
-            vision: VisionModel::init(vision, device),
-            text_encoder: networks.text_encoder.then(|| Med::init(text, vision.hidden_size, shared, device)),
+            vision: VisionModel::build(source, vision),
+            text_encoder: networks
+                .text_encoder
+                .then(|| Med::build(source, "text_encoder", text, vision.hidden_size, shared)),
             text_decoder: match networks.decoder {
                 Some(DecoderNetwork::Own { grounding_width }) => {
-                    Some(Med::init(text, grounding_width, false, device))
+                    Some(Med::build(source, "text_decoder", text, grounding_width, false))
                 }
                 Some(DecoderNetwork::Shared) | None => None,
             },
-            lm: networks.decoder.is_some().then(|| LmHead::init(text, networks.tied_lm, device)),
+            lm: networks.decoder.is_some().then(|| LmHead::build(source, text, networks.tied_lm)),
             itc: networks.itc.then(|| {
-                ItcHead::init(vision.hidden_size, text.hidden_size, config.image_text_hidden_size, device)
+                ItcHead::build(source, vision.hidden_size, text.hidden_size, config.image_text_hidden_size)
             }),
-            itm: networks.itm.then(|| ItmHead::init(text.hidden_size, device)),
+            itm: networks.itm.then(|| ItmHead::build(source, text.hidden_size)),
         }
     }
 
@@ -71,7 +85,7 @@ impl Blip {
     ///
     /// # Shapes
     /// - ids: `[batch, seq]`, `[DEC]` first
-    /// - pads: `[batch, seq]`, true at padding
+    /// - pads: `[batch, seq]`, 1 at padding
     /// - output: `[batch, seq, vocab]`
     ///
     /// # Panics
@@ -79,28 +93,39 @@ impl Blip {
     pub fn lm_logits(
         &self,
         ids: Tensor<2, Int>,
-        pads: Option<Tensor<2, Bool>>,
+        pads: Option<Tensor<2, Int>>,
         grounding: &Grounding,
-        cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
-        let med = self.decoder().expect("the caller checked that the model has a decoder");
-        let states = med.forward(ids, pads, Some(grounding), TextMode::Causal, cache);
-        self.score_states(states)
-    }
-
-    /// Like [`lm_logits`](Self::lm_logits), but only for the last position: `[batch, vocab]`.
-    pub fn last_logits(&self, ids: Tensor<2, Int>, grounding: &Grounding, cache: &mut KvCache) -> Tensor<2> {
-        let med = self.decoder().expect("the caller checked that the model has a decoder");
-        let states = med.forward(ids, None, Some(grounding), TextMode::Causal, Some(cache));
+        let (med, lm) = self.captioner();
+        let states = med.forward(ids, pads, Some(grounding), TextMode::Causal);
         let [batch, seq, width] = states.dims();
-        let logits = self.score_states(states.slice([0..batch, seq - 1..seq, 0..width]));
-        let vocab = logits.dims()[2];
-        logits.reshape([batch, vocab])
+        let states = Rows::of(kernels::view(states, [batch * seq, width]));
+        let logits = lm.forward(&states, med.word_embeddings());
+        let vocab = logits.dims()[1];
+        kernels::view(logits, [batch, seq, vocab])
     }
 
-    fn score_states(&self, states: Tensor<3>) -> Tensor<3> {
+    /// Scores of the token after the one that the cache was fed last: `[rows, vocab]`.
+    ///
+    /// The caller counts the step ([`KvCache::advance`], [`KvCache::choose`]).
+    ///
+    /// # Panics
+    /// As [`lm_logits`](Self::lm_logits).
+    pub fn step_logits(&self, grounding: &Grounding, cache: &mut KvCache) -> Tensor<2> {
+        let (med, lm) = self.captioner();
+        lm.forward(&med.step(grounding, cache), med.word_embeddings())
+    }
+
+    /// Puts the token that the cache was fed last into the caches, without scoring what follows.
+    ///
+    /// # Panics
+    /// As [`lm_logits`](Self::lm_logits).
+    pub fn remember(&self, grounding: &Grounding, cache: &mut KvCache) {
+        self.captioner().0.step(grounding, cache);
+    }
+
+    fn captioner(&self) -> (&Med, &LmHead) {
         let med = self.decoder().expect("the caller checked that the model has a decoder");
-        let lm = self.lm.as_ref().expect("a decoder comes with its head");
-        lm.forward(states, med.word_embeddings())
+        (med, self.lm.as_ref().expect("a decoder comes with its head"))
     }
 }

@@ -1,41 +1,60 @@
 //! Interpolation of the position table for pictures of another size.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
+#[cfg(not(target_family = "wasm"))]
+use burn::tensor::TensorData;
 
-/// The table for a grid of `rows × columns` patches.
+/// The table for a grid of `rows × columns` patches: `table` itself where it is of that grid.
+///
+/// # Shapes
+/// - table: `[1 + grid², dim]`
+/// - output: `[1 + rows·columns, dim]`
+///
+/// # Panics
+/// In a browser, for another grid: there every picture is resized to the model's square first.
+pub(super) fn positions_for(table: Tensor<2>, rows: usize, columns: usize) -> Tensor<2> {
+    let [tokens, _] = table.dims();
+    if (rows * columns, rows) == (tokens - 1, (tokens - 1).isqrt()) {
+        return table;
+    }
+    #[cfg(not(target_family = "wasm"))]
+    return interpolate_positions(table, rows, columns);
+    #[cfg(target_family = "wasm")]
+    panic!("a browser resizes pictures to the model's square");
+}
+
+/// The table resized to a grid of `rows × columns` patches.
 ///
 /// Row 0 (the class token) is kept, the rest is resized as PyTorch's bicubic with
 /// `align_corners=false` and without antialiasing does it; see [`bicubic_taps`].
 ///
 /// # Shapes
-/// - table: `[1, 1 + grid², dim]`
-/// - output: `[1, 1 + rows·columns, dim]`
-pub fn interpolate_positions(table: Tensor<3>, rows: usize, columns: usize) -> Tensor<3> {
-    let [_, tokens, dim] = table.dims();
+/// - table: `[1 + grid², dim]`
+/// - output: `[1 + rows·columns, dim]`
+#[cfg(not(target_family = "wasm"))]
+pub fn interpolate_positions(table: Tensor<2>, rows: usize, columns: usize) -> Tensor<2> {
+    let [tokens, dim] = table.dims();
     let grid = (tokens - 1).isqrt();
-    if rows == grid && columns == grid {
-        return table;
-    }
     let device = table.device();
     let weights = |target: usize| {
         let matrix = tap_matrix(grid, target);
         Tensor::<2>::from_data(TensorData::new(matrix, [target, grid]), &device)
     };
-    let class = table.clone().slice([0..1, 0..1, 0..dim]);
-    let patches = table.slice([0..1, 1..tokens, 0..dim]).reshape([grid, grid * dim]);
+    let class = table.clone().slice([0..1, 0..dim]);
+    let patches = table.slice([1..tokens, 0..dim]).reshape([grid, grid * dim]);
     let patches = weights(rows).matmul(patches).reshape([rows, grid, dim]);
     let patches = weights(columns).unsqueeze::<3>().expand([rows, columns, grid]).matmul(patches);
-    Tensor::cat(vec![class, patches.reshape([1, rows * columns, dim])], 1)
+    Tensor::cat(vec![class, patches.reshape([rows * columns, dim])], 0)
 }
 
-/// A position table like `like` (`[1, 1 + grid², dim]`) filled with sines and cosines: a quarter of the
+/// A position table like `like` (`[1 + grid², dim]`) filled with sines and cosines: a quarter of the
 /// width each for the sine and cosine of row and column, from one wave over four patches to almost
 /// none over the image. The class token's row is zero.
 #[cfg(feature = "train")]
-pub(super) fn wave_table(like: Tensor<3>) -> Tensor<3> {
+pub(super) fn wave_table(like: Tensor<2>) -> Tensor<2> {
     const STRENGTH: f64 = 0.3;
     const SLOWEST: f64 = 64.0;
-    let [_, tokens, dim] = like.dims();
+    let [tokens, dim] = like.dims();
     let (grid, quarter) = ((tokens - 1).isqrt(), dim / 4);
     let mut table = vec![0.0f32; tokens * dim];
     for (token, row) in table.chunks_exact_mut(dim).enumerate().skip(1) {
@@ -48,7 +67,7 @@ pub(super) fn wave_table(like: Tensor<3>) -> Tensor<3> {
             }
         }
     }
-    Tensor::from_data(TensorData::new(table, [1, tokens, dim]), &like.device())
+    Tensor::from_data(TensorData::new(table, [tokens, dim]), &like.device())
 }
 
 /// The four taps of output `index` when `from` samples become `to`: indices and weights.
@@ -67,6 +86,7 @@ pub fn bicubic_taps(from: usize, to: usize, index: usize) -> ([usize; 4], [f64; 
 }
 
 /// The interpolation of one axis as a matrix `[to, from]`.
+#[cfg(not(target_family = "wasm"))]
 fn tap_matrix(from: usize, to: usize) -> Vec<f32> {
     let mut matrix = vec![0.0; to * from];
     for index in 0..to {

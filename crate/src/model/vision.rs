@@ -3,21 +3,20 @@
 #[cfg(feature = "train")]
 use burn::module::ParamId;
 use burn::module::{Module, Param};
-use burn::nn::LayerNorm;
-use burn::tensor::activation::gelu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::positions::interpolate_positions;
+use super::positions::positions_for;
 #[cfg(feature = "train")]
 use super::positions::wave_table;
 use crate::config::VisionConfig;
-use crate::nn::{Linear, attend, layer_norm, linear, merge_heads, parameter, split_heads};
+use crate::kernels::{self, AttentionSpec};
+use crate::nn::{LayerNorm, Linear, Rows, Source};
 
 /// Image encoder: pixels to image tokens.
 #[derive(Module, Debug)]
 pub struct VisionModel {
-    class_embedding: Param<Tensor<3>>,
-    position_embedding: Param<Tensor<3>>,
+    class_embedding: Param<Tensor<1>>,
+    position_embedding: Param<Tensor<2>>,
     patch_embedding: Linear,
     layers: Vec<VisionBlock>,
     post_layernorm: LayerNorm,
@@ -25,15 +24,18 @@ pub struct VisionModel {
 }
 
 impl VisionModel {
-    /// A freshly initialised encoder.
-    pub fn init(config: &VisionConfig, device: &Device) -> Self {
+    /// An encoder with the source's parameters.
+    pub fn build(source: &mut dyn Source, config: &VisionConfig) -> Self {
         let width = config.hidden_size;
+        let inputs = 3 * config.patch_size * config.patch_size;
         Self {
-            class_embedding: parameter([1, 1, width], device),
-            position_embedding: parameter([1, config.tokens(), width], device),
-            patch_embedding: linear(3 * config.patch_size * config.patch_size, width, device),
-            layers: (0..config.num_hidden_layers).map(|_| VisionBlock::init(config, device)).collect(),
-            post_layernorm: layer_norm(width, config.layer_norm_eps, device),
+            class_embedding: source.vector("vision.class_embedding", width),
+            position_embedding: source.table("vision.position_embedding", [config.tokens(), width]),
+            patch_embedding: Linear::build(source, "vision.patch_embedding", inputs, width),
+            layers: (0..config.num_hidden_layers)
+                .map(|index| VisionBlock::build(source, &format!("vision.layers.{index}"), config))
+                .collect(),
+            post_layernorm: LayerNorm::build(source, "vision.post_layernorm", width, config.layer_norm_eps),
             patch: config.patch_size,
         }
     }
@@ -46,22 +48,36 @@ impl VisionModel {
     /// - pixels: `[batch, 3, height, width]`, normalised with CLIP's mean and deviation
     /// - output: `[batch, 1 + patches, dim]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let mut x = self.embed(pixels);
+        let [_, _, height, width] = pixels.dims();
+        self.forward_patches(flatten(pixels, self.patch), [height / self.patch, width / self.patch])
+    }
+
+    /// As [`forward`](Self::forward), for pixels that are cut into patches already.
+    ///
+    /// # Shapes
+    /// - patches: `[batch, rows·columns, 3·patch²]`, each by channel, y, x
+    /// - grid: rows and columns
+    pub fn forward_patches(&self, patches: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
+        let batch = patches.dims()[0];
+        let mut x = self.embed(patches, grid);
         for layer in &self.layers {
-            x = layer.forward(x);
+            x = layer.forward(x, batch);
         }
-        self.post_layernorm.forward(x)
+        unflatten(self.post_layernorm.forward(x), batch)
     }
 
     /// The output of the embedding and of each block in turn, then the final norm's: the probes
     /// that tell at which layer two implementations part.
     pub fn forward_probes(&self, pixels: Tensor<4>) -> Vec<Tensor<3>> {
-        let mut probes = vec![self.embed(pixels)];
+        let [batch, _, height, width] = pixels.dims();
+        let grid = [height / self.patch, width / self.patch];
+        let mut x = self.embed(flatten(pixels, self.patch), grid);
+        let mut probes = vec![unflatten(x.clone(), batch)];
         for layer in &self.layers {
-            let x = layer.forward(probes[probes.len() - 1].clone());
-            probes.push(x);
+            x = layer.forward(x, batch);
+            probes.push(unflatten(x.clone(), batch));
         }
-        probes.push(self.post_layernorm.forward(probes[probes.len() - 1].clone()));
+        probes.push(unflatten(self.post_layernorm.forward(x), batch));
         probes
     }
 
@@ -73,40 +89,55 @@ impl VisionModel {
     #[cfg(feature = "train")]
     #[must_use]
     pub fn prepared_for_training(mut self) -> Self {
-        let filters = self.patch_embedding.weight.val();
-        let [inputs, width] = filters.dims();
-        let filters = filters.reshape([3, inputs / 3, width]);
-        let filters = (filters.clone() - filters.mean_dim(1)).reshape([inputs, width]);
         // A parameter is a leaf of the graph; what is computed from one is not, and would never train.
-        self.patch_embedding.weight = self.patch_embedding.weight.map(|_| filters.detach().require_grad());
+        self.patch_embedding = self.patch_embedding.with_parameter(|filters| {
+            let values = filters.val();
+            let [width, inputs] = values.dims();
+            let values = values.reshape([width, 3, inputs / 3]);
+            let values = (values.clone() - values.mean_dim(2)).reshape([width, inputs]);
+            filters.map(|_| values.detach().require_grad())
+        });
         let table = wave_table(self.position_embedding.val());
         self.position_embedding = self.position_embedding.map(|_| table.require_grad());
         self
     }
 
-    /// The patch filters `[3·patch², dim]` and the position table `[1, tokens, dim]`, which training
+    /// The patch filters `[dim, 3·patch²]` and the position table `[tokens, dim]`, which training
     /// may hold fixed at first.
     #[cfg(feature = "train")]
     pub fn stem(&self) -> (ParamId, ParamId) {
-        (self.patch_embedding.weight.id, self.position_embedding.id)
+        let filters = self.patch_embedding.matrix().parameter().expect("only plain matrices are trained");
+        (filters.id, self.position_embedding.id)
     }
 
-    fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let [batch, channels, height, width] = pixels.dims();
-        let patch = self.patch;
-        let (rows, columns) = (height / patch, width / patch);
-        // A stride-`patch` convolution is a matrix product over flattened patches (channel, y, x).
-        let patches = pixels
-            .slice([0..batch, 0..channels, 0..rows * patch, 0..columns * patch])
-            .reshape([batch, channels, rows, patch, columns, patch])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch, rows * columns, channels * patch * patch]);
-        let patches = self.patch_embedding.forward(patches);
-        let dim = patches.dims()[2];
-        let class = self.class_embedding.val().expand([batch, 1, dim]);
-        let positions = interpolate_positions(self.position_embedding.val(), rows, columns);
-        Tensor::cat(vec![class, patches], 1) + positions
+    /// `[batch, patches, 3·patch²]` to `[batch·(1 + patches), dim]`.
+    fn embed(&self, patches: Tensor<3>, [rows, columns]: [usize; 2]) -> Tensor<2> {
+        let [batch, count, inputs] = patches.dims();
+        // A stride-`patch` convolution is a matrix product over flattened patches.
+        let patches = Rows::of(kernels::view(patches, [batch * count, inputs]));
+        let patches = self.patch_embedding.forward(&patches);
+        let positions = positions_for(self.position_embedding.val(), rows, columns);
+        kernels::assemble(patches, self.class_embedding.val(), positions, batch)
     }
+}
+
+/// `[batch·tokens, dim]` to `[batch, tokens, dim]`.
+fn unflatten(x: Tensor<2>, batch: usize) -> Tensor<3> {
+    let [rows, width] = x.dims();
+    kernels::view(x, [batch, rows / batch, width])
+}
+
+/// `[batch, channels, height, width]` to `[batch, patches, channels·patch²]`, each by channel, y, x.
+fn flatten(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
+    let [batch, channels, height, width] = pixels.dims();
+    let (rows, columns) = (height / patch, width / patch);
+    let patches = pixels
+        .slice([0..batch, 0..channels, 0..rows * patch, 0..columns * patch])
+        .reshape([batch, channels, rows, patch, columns, patch])
+        .permute([0, 2, 4, 1, 3, 5])
+        .reshape([batch, rows * columns, channels * patch * patch]);
+    // What the permutation left in another order, the kernels could not read.
+    kernels::contiguous(patches)
 }
 
 /// One pre-norm block: attention and feed-forward, each with its residual.
@@ -119,27 +150,29 @@ struct VisionBlock {
 }
 
 impl VisionBlock {
-    fn init(config: &VisionConfig, device: &Device) -> Self {
+    fn build(source: &mut dyn Source, path: &str, config: &VisionConfig) -> Self {
         let (width, eps) = (config.hidden_size, config.layer_norm_eps);
         Self {
-            layer_norm1: layer_norm(width, eps, device),
+            layer_norm1: LayerNorm::build(source, &format!("{path}.layer_norm1"), width, eps),
             attention: VisionAttention {
-                qkv: linear(width, 3 * width, device),
-                projection: linear(width, width, device),
+                qkv: Linear::build(source, &format!("{path}.attention.qkv"), width, 3 * width),
+                projection: Linear::build(source, &format!("{path}.attention.projection"), width, width),
                 heads: config.num_attention_heads,
             },
-            layer_norm2: layer_norm(width, eps, device),
+            layer_norm2: LayerNorm::build(source, &format!("{path}.layer_norm2"), width, eps),
             mlp: VisionMlp {
-                fc1: linear(width, config.intermediate_size, device),
-                fc2: linear(config.intermediate_size, width, device),
+                fc1: Linear::build(source, &format!("{path}.mlp.fc1"), width, config.intermediate_size),
+                fc2: Linear::build(source, &format!("{path}.mlp.fc2"), config.intermediate_size, width),
             },
         }
     }
 
-    /// `[batch, tokens, dim]` to the same.
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.attention.forward(self.layer_norm1.forward(x.clone())) + x;
-        self.mlp.forward(self.layer_norm2.forward(x.clone())) + x
+    /// `[batch·tokens, dim]` to the same.
+    fn forward(&self, x: Tensor<2>, batch: usize) -> Tensor<2> {
+        let residual = Rows::of(x.clone());
+        let x = self.attention.forward(&Rows::normed(x, &self.layer_norm1), &residual, batch);
+        let residual = Rows::of(x.clone());
+        self.mlp.forward(&Rows::normed(x, &self.layer_norm2), &residual)
     }
 }
 
@@ -152,11 +185,12 @@ struct VisionAttention {
 }
 
 impl VisionAttention {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let width = x.dims()[2];
+    fn forward(&self, x: &Rows, residual: &Rows, batch: usize) -> Tensor<2> {
         let qkv = self.qkv.forward(x);
-        let part = |index: usize| split_heads(qkv.clone().narrow(2, index * width, width), self.heads);
-        self.projection.forward(merge_heads(attend(part(0), part(1), part(2), None)))
+        let [rows, width] = qkv.dims();
+        let spec = AttentionSpec::packed(batch, rows / batch, self.heads, width / 3 / self.heads);
+        let context = kernels::attention(qkv.clone(), qkv, None, spec);
+        self.projection.forward_onto(&Rows::of(context), residual)
     }
 }
 
@@ -168,7 +202,7 @@ struct VisionMlp {
 }
 
 impl VisionMlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu(self.fc1.forward(x)))
+    fn forward(&self, x: &Rows, residual: &Rows) -> Tensor<2> {
+        self.fc2.forward_onto(&Rows::of(self.fc1.forward_gelu(x)), residual)
     }
 }

@@ -1,15 +1,52 @@
-//! The linear layer: the only place that will know the precision of a weight.
+//! The linear layer.
 
-use burn::nn::{Initializer, LinearConfig};
-use burn::tensor::Device;
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
 
-pub use burn::nn::Linear;
+use super::{Matrix, Rows, Source};
+use crate::kernels::Activation;
 
-use super::embedding::INIT;
+/// `x·Wᵀ + b` with `W: [outputs, inputs]`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    matrix: Matrix,
+    bias: Param<Tensor<1>>,
+}
 
-/// A linear layer `x·W + b`, `W: [d_in, d_out]`, initialised as BLIP does: normal(0, 0.02), bias 0.
-pub fn linear(d_in: usize, d_out: usize, device: &Device) -> Linear {
-    let mut layer = LinearConfig::new(d_in, d_out).with_initializer(INIT).init(device);
-    layer.bias = Some(Initializer::Zeros.init([d_out], device));
-    layer
+impl Linear {
+    /// The layer stored as `path`, from `inputs` to `outputs` values a row.
+    pub fn build(source: &mut dyn Source, path: &str, inputs: usize, outputs: usize) -> Self {
+        Self {
+            matrix: source.matrix(&format!("{path}.weight"), [outputs, inputs]),
+            bias: source.vector(&format!("{path}.bias"), outputs),
+        }
+    }
+
+    /// `[rows, inputs]` to `[rows, outputs]`.
+    pub fn forward(&self, x: &Rows) -> Tensor<2> {
+        self.matrix.multiply(x, Some(self.bias.val()), Activation::None, None)
+    }
+
+    /// As [`forward`](Self::forward), through GELU.
+    pub fn forward_gelu(&self, x: &Rows) -> Tensor<2> {
+        self.matrix.multiply(x, Some(self.bias.val()), Activation::Gelu, None)
+    }
+
+    /// As [`forward`](Self::forward), plus `residual: [rows, outputs]`.
+    pub fn forward_onto(&self, x: &Rows, residual: &Rows) -> Tensor<2> {
+        self.matrix.multiply(x, Some(self.bias.val()), Activation::None, Some(residual))
+    }
+
+    /// The matrix.
+    pub fn matrix(&self) -> &Matrix {
+        &self.matrix
+    }
+
+    /// The same layer with another float matrix.
+    #[cfg(feature = "train")]
+    #[must_use]
+    pub fn with_parameter(mut self, change: impl FnOnce(Param<Tensor<2>>) -> Param<Tensor<2>>) -> Self {
+        self.matrix = self.matrix.map_parameter(change);
+        self
+    }
 }

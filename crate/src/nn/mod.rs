@@ -1,17 +1,13 @@
 //! Layers shared by the vision and the text transformer.
 
-mod attention;
-mod embedding;
 mod linear;
+mod matrix;
+mod norm;
+mod rows;
+mod source;
 
-pub use attention::{attend, merge_heads, split_heads};
-pub use embedding::{parameter, table};
-pub use linear::{Linear, linear};
-
-use burn::nn::{LayerNorm, LayerNormConfig};
-use burn::tensor::Device;
-
-/// A LayerNorm over the last axis, initialised to scale 1 and shift 0.
-pub fn layer_norm(width: usize, epsilon: f64, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(width).with_epsilon(epsilon).init(device)
-}
+pub use linear::Linear;
+pub use matrix::Matrix;
+pub use norm::LayerNorm;
+pub use rows::Rows;
+pub use source::{RandomSource, Source};

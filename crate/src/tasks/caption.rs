@@ -153,7 +153,7 @@ impl Session {
         let start = now_ms();
         let prompt = self.tokenizer.encode_prompt(options.prompt.as_deref())?;
         let grounding = Grounding::new(decoder.cross_kv(picture.tokens.clone()));
-        let mut decoder = ModelDecoder::new(&self.model, &self.device, grounding, text.vocab_size, positions);
+        let mut decoder = ModelDecoder::new(&self.model, &self.device, grounding, text);
         let mut report = |progress: Progress<'_>| {
             on_progress(CaptionProgress {
                 text: self.tokenizer.decode(progress.ids, true),

@@ -169,7 +169,7 @@ pub fn train(
         if meta.step < training.stem_fixed {
             let (filters, positions) = model.vision.stem();
             gradients.remove::<2>(filters);
-            gradients.remove::<3>(positions);
+            gradients.remove::<2>(positions);
         }
         model = optimizer.step(lr, model, gradients);
         meta.step += 1;
@@ -228,7 +228,7 @@ pub fn caption_loss(model: &Blip, batch: Batch, smoothing: f64) -> Tensor<1> {
     let decoder = model.decoder().expect("a captioner has a decoder");
     let grounding = Grounding::new(decoder.cross_kv(image));
     // Padding stands at the end, where no real token looks: the causal mask hides it already.
-    let logits = model.lm_logits(batch.ids.clone(), None, &grounding, None);
+    let logits = model.lm_logits(batch.ids.clone(), None, &grounding);
     lm_loss(logits, batch.ids, batch.pads, smoothing)
 }
 

@@ -1,0 +1,281 @@
+//! From the model's tensors to the kernels of whatever device they are on.
+
+#[cfg(feature = "wgpu")]
+use burn::backend::Cube;
+#[cfg(feature = "flex")]
+use burn::backend::Flex;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{DispatchDevice, DispatchKindConversion, DispatchTensor};
+use burn::tensor::{Device, Int, Tensor};
+
+#[cfg(not(target_family = "wasm"))]
+use super::composed;
+use super::contract::{
+    AdvanceSpec, AttentionSpec, EmbedSpec, Kernels, LinearSpec, MatrixTensors, StepAttentionSpec,
+};
+
+/// Whose arithmetic a device uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Our WGSL.
+    Gpu,
+    /// Our SIMD code.
+    Cpu,
+    /// Burn's own operations: training, and every device that we have no kernels for.
+    Composed,
+}
+
+impl Route {
+    /// The route of a device.
+    pub fn of(device: &Device) -> Self {
+        match device.as_dispatch() {
+            #[cfg(any())]
+            DispatchDevice::Cube(cubecl::Device::Wgpu(_)) => Self::Gpu,
+            #[cfg(any())]
+            DispatchDevice::Flex(_) => Self::Cpu,
+            _ => Self::Composed,
+        }
+    }
+}
+
+/// Runs `$kernel` for the backend of the device, or the composition natively.
+macro_rules! routed {
+    ($device:expr, $backend:ident => $kernel:expr, $composed:expr) => {
+        match Route::of(&$device) {
+            #[cfg(any())]
+            Route::Gpu => {
+                type $backend = Cube;
+                $kernel
+            }
+            #[cfg(any())]
+            Route::Cpu => {
+                type $backend = Flex;
+                $kernel
+            }
+            #[cfg(not(target_family = "wasm"))]
+            _ => $composed,
+            #[cfg(target_family = "wasm")]
+            other => unreachable!("no device of a browser has the route {other:?}"),
+        }
+    };
+}
+
+/// A matrix as the kernels take it.
+#[derive(Clone, Debug)]
+pub enum MatrixView {
+    /// `[outputs, inputs]`.
+    Float(Tensor<2>),
+    /// Codes and scales, see [`MatrixTensors::Packed`].
+    Packed(Tensor<2, Int>, Option<Tensor<2, Int>>),
+}
+
+impl MatrixView {
+    fn lower<B: Kernels>(self) -> MatrixTensors<B>
+    where
+        DispatchTensor: DispatchKindConversion<B>,
+    {
+        match self {
+            Self::Float(weight) => MatrixTensors::Float(float(weight)),
+            Self::Packed(codes, scales) => MatrixTensors::Packed(int(codes), scales.map(int)),
+        }
+    }
+}
+
+/// See [`Kernels::linear`].
+pub fn linear(
+    x: Tensor<2>,
+    matrix: MatrixView,
+    bias: Option<Tensor<1>>,
+    norm: Option<Tensor<2>>,
+    residual: Option<Tensor<2>>,
+    spec: LinearSpec,
+) -> Tensor<2> {
+    routed!(
+        x.device(),
+        B => raise(B::linear(
+            float(x),
+            matrix.lower(),
+            bias.map(float),
+            norm.map(float),
+            residual.map(float),
+            spec,
+        )),
+        composed::linear(x, matrix, bias, norm, residual, spec)
+    )
+}
+
+/// See [`Kernels::layer_norm`].
+pub fn layer_norm(x: Tensor<2>, norm: Tensor<2>, epsilon: f32) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    routed!(
+        x.device(),
+        B => raise(B::layer_norm(float(x), float(norm), rows, width, epsilon)),
+        composed::layer_norm(x, norm, epsilon)
+    )
+}
+
+/// See [`Kernels::normalise`].
+pub fn normalise(x: Tensor<2>) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    routed!(x.device(), B => raise(B::normalise(float(x), rows, width)), composed::normalise(x))
+}
+
+/// See [`Kernels::attention`]; `q` and `kv` are the tensors whose strides the spec describes.
+pub fn attention(
+    q: Tensor<2>,
+    kv: Tensor<2>,
+    pads: Option<Tensor<2, Int>>,
+    spec: AttentionSpec,
+) -> Tensor<2> {
+    routed!(
+        q.device(),
+        B => raise(B::attention(float(q), float(kv), pads.map(int), spec)),
+        composed::attention(q, kv, pads, spec)
+    )
+}
+
+/// See [`Kernels::step_attention`]; the cache is used up and comes back.
+pub fn step_attention(
+    qkv: Tensor<2>,
+    cache: Tensor<3>,
+    state: Tensor<1, Int>,
+    lineage: Option<Tensor<2, Int>>,
+    spec: StepAttentionSpec,
+) -> (Tensor<2>, Tensor<3>) {
+    routed!(
+        qkv.device(),
+        B => {
+            let (context, cache) =
+                B::step_attention(float(qkv), float(cache), int(state), lineage.map(int), spec);
+            (raise(context), raise(cache))
+        },
+        composed::step_attention(qkv, cache, state, lineage, spec)
+    )
+}
+
+/// See [`Kernels::embed`].
+pub fn embed(ids: Tensor<1, Int>, table: MatrixView, positions: Tensor<2>, spec: EmbedSpec) -> Tensor<2> {
+    routed!(
+        positions.device(),
+        B => raise(B::embed(int(ids), table.lower(), float(positions), spec)),
+        composed::embed(ids, table, positions, spec)
+    )
+}
+
+/// See [`Kernels::assemble`].
+pub fn assemble(patches: Tensor<2>, class: Tensor<1>, positions: Tensor<2>, batch: usize) -> Tensor<2> {
+    let width = patches.dims()[1];
+    routed!(
+        patches.device(),
+        B => raise(B::assemble(float(patches), float(class), float(positions), batch, width)),
+        composed::assemble(patches, class, positions, batch)
+    )
+}
+
+/// See [`Kernels::top_k`].
+pub fn top_k(logits: Tensor<2>, k: usize) -> Tensor<2> {
+    let [rows, vocab] = logits.dims();
+    routed!(
+        logits.device(),
+        B => raise(B::top_k(float(logits), rows, vocab, k)),
+        composed::top_k(logits, k)
+    )
+}
+
+/// See [`Kernels::advance`]; state and history are used up and come back.
+pub fn advance(
+    logits: Tensor<2>,
+    state: Tensor<1, Int>,
+    history: Tensor<3, Int>,
+    spec: AdvanceSpec,
+) -> (Tensor<1, Int>, Tensor<3, Int>) {
+    routed!(
+        logits.device(),
+        B => {
+            let (state, history) = B::advance(float(logits), int(state), int(history), spec);
+            (raise_int(state), raise_int(history))
+        },
+        composed::advance(logits, state, history, spec)
+    )
+}
+
+/// The same elements under another shape; never copies.
+///
+/// # Panics
+/// When the number of elements differs.
+pub fn view<const D: usize, const E: usize>(x: Tensor<D>, shape: [usize; E]) -> Tensor<E> {
+    match Route::of(&x.device()) {
+        #[cfg(any())]
+        Route::Gpu => {
+            let x: FloatTensor<Cube> = float::<Cube, D>(x);
+            raise::<Cube, E>(super::gpu::view(x, &shape))
+        }
+        #[cfg(any())]
+        Route::Cpu => {
+            let x: FloatTensor<Flex> = float::<Flex, D>(x);
+            raise::<Flex, E>(super::cpu::view(x, &shape))
+        }
+        #[cfg(not(target_family = "wasm"))]
+        _ => x.reshape(shape),
+        #[cfg(target_family = "wasm")]
+        other => unreachable!("no device of a browser has the route {other:?}"),
+    }
+}
+
+/// As [`view`], for integers.
+///
+/// # Panics
+/// When the number of elements differs.
+pub fn view_int<const D: usize, const E: usize>(x: Tensor<D, Int>, shape: [usize; E]) -> Tensor<E, Int> {
+    match Route::of(&x.device()) {
+        #[cfg(any())]
+        Route::Gpu => raise_int::<Cube, E>(super::gpu::view(int::<Cube, D>(x), &shape)),
+        #[cfg(any())]
+        Route::Cpu => raise_int::<Flex, E>(super::cpu::view(int::<Flex, D>(x), &shape)),
+        #[cfg(not(target_family = "wasm"))]
+        _ => x.reshape(shape),
+        #[cfg(target_family = "wasm")]
+        other => unreachable!("no device of a browser has the route {other:?}"),
+    }
+}
+
+/// The same values in row-major order without gaps, as kernels read them.
+pub fn contiguous<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match Route::of(&x.device()) {
+        #[cfg(any())]
+        Route::Gpu => raise::<Cube, D>(burn_cubecl::kernel::into_contiguous(float::<Cube, D>(x))),
+        #[cfg(any())]
+        Route::Cpu => raise::<Flex, D>(float::<Flex, D>(x).to_contiguous()),
+        _ => x,
+    }
+}
+
+const ROUTED: &str = "all tensors of one operation are on one device";
+
+fn float<B: Kernels, const D: usize>(x: Tensor<D>) -> FloatTensor<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    x.try_into_primitive::<B>().expect(ROUTED)
+}
+
+fn int<B: Kernels, const D: usize>(x: Tensor<D, Int>) -> IntTensor<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    x.try_into_primitive::<B>().expect(ROUTED)
+}
+
+fn raise<B: Kernels, const D: usize>(x: FloatTensor<B>) -> Tensor<D>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    Tensor::from_primitive::<B>(x)
+}
+
+fn raise_int<B: Kernels, const D: usize>(x: IntTensor<B>) -> Tensor<D, Int>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    Tensor::from_primitive::<B>(x)
+}
