@@ -6,13 +6,18 @@
 
 #[cfg(target_family = "wasm")]
 mod browser;
+mod started;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::Serialize;
 
+#[cfg(feature = "wgpu")]
+use crate::kernels::gpu::Adapter;
+
 use crate::{Error, ErrorKind, Result};
+use started::Started;
 
 /// Where to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +130,8 @@ impl OpenDevice {
         let adapter = probed;
         #[cfg(not(target_family = "wasm"))]
         let adapter = native_adapter(&setup.adapter.get_info());
+        let kind = if adapter.is_fallback_adapter { Adapter::Software } else { Adapter::Hardware };
+        kind.set();
         let faults = Faults::default();
         let uncaptured = faults.clone();
         setup.device.on_uncaptured_error(Arc::new(move |error: burn::tensor::wgpu::wgpu::Error| {
@@ -152,6 +159,32 @@ impl OpenDevice {
     /// Whether it is a GPU or the CPU.
     pub fn kind(&self) -> DeviceKind {
         self.kind
+    }
+
+    /// Hands over what was launched so far, so that the device begins without waiting for more.
+    pub fn flush(&self) {
+        // What goes wrong on the device is kept and returned by the next read.
+        let _ = self.device.flush();
+    }
+
+    /// Begins to read integers back, row-major, and returns at once; what is launched meanwhile does
+    /// not change the answer.
+    pub fn start_reading<const D: usize>(
+        &self,
+        tensor: Tensor<D, Int>,
+    ) -> impl Future<Output = Result<Vec<i32>>> + use<D> {
+        let faults = self.faults.clone();
+        Started::new(async move {
+            let data = tensor.into_data_async().await;
+            faults.take()?;
+            let data = data.map_err(|e| {
+                Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(format!("{e:?}"))
+            })?;
+            data.try_into_vec::<i32>().map_err(|e| {
+                Error::new(ErrorKind::Internal, "the device returned another element type")
+                    .with_source(format!("{e:?}"))
+            })
+        })
     }
 
     /// Reads a tensor back, row-major.

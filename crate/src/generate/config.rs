@@ -109,6 +109,11 @@ impl GenerateConfig {
         Self { num_beams: 3, min_length: 1, max_length: 10, ..Self::default() }
     }
 
+    /// Whether each step takes the highest raw score and nothing else matters but when it may end.
+    pub(super) fn is_plain_greedy(&self) -> bool {
+        !self.sample && self.num_beams == 1 && self.num_captions == 1 && self.repetition_penalty == 1.0
+    }
+
     /// Checks every option; [`generate`](super::generate) does so itself.
     ///
     /// # Errors

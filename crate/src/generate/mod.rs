@@ -10,6 +10,7 @@
 //! exponentials and logarithms are computed by this module, so that the same logits and the same
 //! seed give the same tokens on every machine, in the browser too.
 
+mod ahead;
 mod beam;
 mod config;
 mod elementary;
@@ -53,6 +54,38 @@ pub trait Decoder {
 
     /// How many logits a row has.
     fn vocab_size(&self) -> usize;
+
+    /// Whether plain greedy search may be left to [`run_ahead`](Self::run_ahead).
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// Plain greedy search of one row without the scores leaving the device.
+    ///
+    /// `on_chosen` gets each token and its log-probability in order, some time after the device
+    /// chose it, and ends the search by returning `false`; it ends by itself when `room` is full.
+    ///
+    /// # Errors
+    /// Whatever the model fails with, and what `on_chosen` returns.
+    async fn run_ahead(
+        &mut self,
+        prompt: &[u32],
+        room: Room,
+        rule: EndRule,
+        on_chosen: &mut dyn FnMut(u32, f32) -> Result<bool>,
+    ) -> Result<()> {
+        let _ = (prompt, room, rule, on_chosen);
+        Err(Error::new(ErrorKind::Internal, "this decoder does not run ahead"))
+    }
+}
+
+/// When a greedy search may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndRule {
+    /// The token that ends a sequence.
+    pub eos: u32,
+    /// It is not chosen while the sequence, prompt included, is shorter.
+    pub min_length: usize,
 }
 
 /// How much a search will ask of a decoder, so that caches are made once.
@@ -134,7 +167,13 @@ pub async fn generate<D: Decoder>(
         return Err(Error::new(ErrorKind::BadVocabulary, found));
     }
     let mut task = Task { decoder, prompt, eos, config, on_progress };
-    if config.num_beams > 1 { beam::search(&mut task).await } else { single::search(&mut task).await }
+    if config.num_beams > 1 {
+        beam::search(&mut task).await
+    } else if config.is_plain_greedy() && task.decoder.runs_ahead() {
+        ahead::search(&mut task).await
+    } else {
+        single::search(&mut task).await
+    }
 }
 
 /// What both searches work with.
@@ -149,12 +188,22 @@ struct Task<'a, D> {
 impl<D> Task<'_, D> {
     /// Reports; `ids` are without the prompt.
     fn report(&mut self, index: usize, ids: &[u32], log_prob: f64, done: bool) -> Result<()> {
-        match (self.on_progress)(Progress { index, ids, log_prob: log_prob as f32, done }) {
-            Control::Continue => Ok(()),
-            Control::Cancel => {
-                let message = format!("generation was cancelled after {} tokens", ids.len());
-                Err(Error::new(ErrorKind::Aborted, message))
-            }
+        report(self.on_progress, index, ids, log_prob, done)
+    }
+}
+
+fn report(
+    on_progress: &mut dyn FnMut(Progress<'_>) -> Control,
+    index: usize,
+    ids: &[u32],
+    log_prob: f64,
+    done: bool,
+) -> Result<()> {
+    match on_progress(Progress { index, ids, log_prob: log_prob as f32, done }) {
+        Control::Continue => Ok(()),
+        Control::Cancel => {
+            let message = format!("generation was cancelled after {} tokens", ids.len());
+            Err(Error::new(ErrorKind::Aborted, message))
         }
     }
 }

@@ -84,6 +84,24 @@ pub fn normalize(picture: &RgbImage, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> 
     pixels
 }
 
+/// Square patches of a square picture, row by row, each by channel, y, x:
+/// `[3, size, size]` to `[(size/patch)², 3·patch²]`. What does not fill a patch is left out.
+pub fn cut(pixels: &[f32], size: usize, patch: usize) -> Vec<f32> {
+    let grid = size / patch;
+    let mut patches = Vec::with_capacity(3 * grid * grid * patch * patch);
+    for row in 0..grid {
+        for column in 0..grid {
+            for channel in 0..3 {
+                for y in row * patch..(row + 1) * patch {
+                    let start = (channel * size + y) * size + column * patch;
+                    patches.extend_from_slice(&pixels[start..start + patch]);
+                }
+            }
+        }
+    }
+    patches
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +119,18 @@ mod tests {
                 assert!((high[channel * 4 + pixel] - white).abs() < 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn patches_are_cut_row_by_row_and_by_channel() {
+        let size = 5;
+        let pixels: Vec<f32> = (0..3 * size * size).map(|index| index as f32).collect();
+        let patches = cut(&pixels, size, 2);
+        assert_eq!(patches.len(), 4 * 3 * 4);
+        assert_eq!(patches[..4], [0.0, 1.0, 5.0, 6.0]);
+        assert_eq!(patches[4..8], [25.0, 26.0, 30.0, 31.0]);
+        assert_eq!(patches[12..16], [2.0, 3.0, 7.0, 8.0]);
+        assert_eq!(patches[24..28], [10.0, 11.0, 15.0, 16.0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::caption::{CaptionOptions, CaptionProgress};
 use crate::config::BlipConfig;
 use crate::device::OpenDevice;
 use crate::generate::{Control, GenerateConfig};
-use crate::image::preprocess;
+use crate::image::{cut, preprocess};
 use crate::model::{Blip, Networks};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Manifest, load};
@@ -91,8 +91,12 @@ impl Session {
     /// number.
     pub async fn encode(&self, picture: &RgbImage) -> Result<Picture> {
         let size = self.config.vision_config.image_size;
-        let pixels = TensorData::new(preprocess(picture, size), [1, 3, size, size]);
-        let tokens = self.model.vision.forward(Tensor::from_data(pixels, &self.device.device));
+        let patch = self.config.vision_config.patch_size;
+        let grid = size / patch;
+        let patches = cut(&preprocess(picture, size), size, patch);
+        let patches = TensorData::new(patches, [1, grid * grid, 3 * patch * patch]);
+        let patches = Tensor::from_data(patches, &self.device.device);
+        let tokens = self.model.vision.forward_patches(patches, [grid, grid]);
         // One value tells that the device is done and sane, before a whole caption is built on it.
         let probe = self.device.read(tokens.clone().slice([0..1, 0..1, 0..1])).await?;
         if probe.iter().all(|value| value.is_finite()) {

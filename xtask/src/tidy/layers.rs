@@ -11,8 +11,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("image", 2),
     ("tokenizer", 2),
     ("generate", 2),
-    ("device", 2),
-    ("kernels", 3),
+    ("kernels", 2),
+    ("device", 3),
     ("nn", 4),
     ("model", 5),
     // Fills a model; the model does not know where its weights come from.
@@ -30,7 +30,7 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("kernels", &["error", "config"]),
     ("nn", &["error", "config", "kernels"]),
     ("model", &["error", "config", "nn"]),
-    ("weights", &["error", "config", "model"]),
+    ("weights", &["error", "config", "kernels", "nn", "model"]),
 ];
 
 /// The command line tool is the one edge that uses the other two.
