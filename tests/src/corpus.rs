@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use blip_web::config::BlipConfig;
 use blip_web::generate::GenerateConfig;
-use blip_web::model::{Blip, Networks};
+use blip_web::model::{Blip, Networks, integers};
 use blip_web::weights::{self, Checkpoint};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -229,11 +229,11 @@ impl TextCase {
         ids(&self.ids, device)
     }
 
-    /// `[batch, seq]`, true at padding; `None` without any.
-    pub fn pads(&self, device: &Device) -> Option<Tensor<2, Bool>> {
-        let pads: Vec<bool> = self.mask.iter().flatten().map(|kept| *kept == 0).collect();
+    /// `[batch, seq]`, 1 at padding; `None` without any.
+    pub fn pads(&self, device: &Device) -> Option<Tensor<2, Int>> {
+        let pads: Vec<i32> = self.mask.iter().flatten().map(|kept| i32::from(*kept == 0)).collect();
         let shape = [self.mask.len(), self.mask[0].len()];
-        pads.contains(&true).then(|| Tensor::from_data(TensorData::new(pads, shape), device))
+        pads.contains(&1).then(|| integers(pads, shape, device))
     }
 
     /// Tokens of each row, without padding.
@@ -252,5 +252,5 @@ impl TextCase {
 /// Token ids `[batch, seq]` of equally long rows.
 pub fn ids(rows: &[Vec<u32>], device: &Device) -> Tensor<2, Int> {
     let flat: Vec<i32> = rows.iter().flatten().map(|id| *id as i32).collect();
-    Tensor::from_data(TensorData::new(flat, [rows.len(), rows[0].len()]), device)
+    integers(flat, [rows.len(), rows[0].len()], device)
 }

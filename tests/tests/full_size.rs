@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use blip_tests::compare::{Report, values};
-use blip_tests::corpus::{fixtures, ids};
+use blip_tests::corpus::fixtures;
 use blip_tests::formula;
 use blip_tests::layouts::layouts;
 use blip_tests::place::slow;
@@ -57,7 +57,10 @@ fn a_full_size_model_agrees() {
     assert!((mean - case.mean).abs() <= 1e-4, "mean {mean}, expected {}", case.mean);
 
     let grounding = Grounding::new(model.decoder().unwrap().cross_kv(tokens));
-    let logits = values(model.last_logits(ids(&[vec![30_522]], device), &grounding, &mut KvCache::default()));
+    let text = BlipConfig::base().text_config;
+    let mut cache = KvCache::new(text.num_hidden_layers, text.hidden_size, 1, 1, device);
+    cache.feed(&[0], &[30_522]);
+    let logits = values(model.step_logits(&grounding, &mut cache));
     let mut ranked: Vec<usize> = (0..logits.len()).collect();
     ranked.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     assert_eq!(ranked[0], case.top_ids[0] as usize, "the first token");
