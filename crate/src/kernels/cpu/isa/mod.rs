@@ -36,6 +36,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     type I: Copy;
     /// Elements of a vector: 4, 8 or 16.
     const LANES: usize;
+    /// Rows of a tile of byte products, 4, 6 or 12, whose sums stay in registers.
+    const ROWS: usize;
 
     /// The same float in all lanes.
     fn splat(self, x: f32) -> Self::F;

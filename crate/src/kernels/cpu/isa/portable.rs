@@ -12,6 +12,7 @@ impl Isa for Portable {
     type F = [f32; 4];
     type I = [i32; 4];
     const LANES: usize = 4;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 4] {

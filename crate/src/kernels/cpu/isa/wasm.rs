@@ -29,11 +29,12 @@ pub fn relaxed<K: Kernel>(kernel: K) -> K::Output {
 
 /// Both sets, which differ in `fma` and `dot` only.
 macro_rules! lanes {
-    ($isa:ident, $fma:expr, $dot:expr) => {
+    ($isa:ident, $rows:literal, $fma:expr, $dot:expr) => {
         impl Isa for $isa {
             type F = v128;
             type I = v128;
             const LANES: usize = 4;
+            const ROWS: usize = $rows;
 
             #[inline(always)]
             fn splat(self, x: f32) -> v128 {
@@ -170,17 +171,16 @@ fn mul_add(a: v128, b: v128, c: v128) -> v128 {
     f32x4_add(f32x4_mul(a, b), c)
 }
 
-/// Products in 16 bits, added in pairs, and again: all of it exact.
+/// Bytes of even and of odd places in 16 bits each, whose products add up in pairs within a lane. The
+/// halves of an operand that several products share are made once.
 #[inline(always)]
 fn widening_dot(sum: v128, weights: v128, codes: v128) -> v128 {
-    let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(weights), i16x8_extend_low_i8x16(codes));
-    let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(weights), i16x8_extend_high_i8x16(codes));
-    let even = i32x4_shuffle::<0, 2, 4, 6>(low, high);
-    let odd = i32x4_shuffle::<1, 3, 5, 7>(low, high);
-    i32x4_add(sum, i32x4_add(even, odd))
+    let even = i32x4_dot_i16x8(i16x8_shr(i16x8_shl(weights, 8), 8), v128_and(codes, i16x8_splat(255)));
+    let odd = i32x4_dot_i16x8(i16x8_shr(weights, 8), u16x8_shr(codes, 8));
+    i32x4_add(i32x4_add(sum, even), odd)
 }
 
-lanes!(Simd128, mul_add, widening_dot);
-lanes!(Relaxed, f32x4_relaxed_madd, |sum, weights, codes| i32x4_relaxed_dot_i8x16_i7x16_add(
+lanes!(Simd128, 4, mul_add, widening_dot);
+lanes!(Relaxed, 6, f32x4_relaxed_madd, |sum, weights, codes| i32x4_relaxed_dot_i8x16_i7x16_add(
     weights, codes, sum
 ));

@@ -83,11 +83,12 @@ macro_rules! memory {
 
 /// Both sets of 256 bits, which differ in `dot`.
 macro_rules! lanes256 {
-    ($isa:ident, $dot:ident) => {
+    ($isa:ident, $rows:literal, $dot:ident) => {
         impl Isa for $isa {
             type F = __m256;
             type I = __m256i;
             const LANES: usize = 8;
+            const ROWS: usize = $rows;
 
             methods! {
                 splat(x: f32) -> __m256 = _mm256_set1_ps(x);
@@ -165,13 +166,14 @@ unsafe fn dot_at_once(sum: __m256i, weights: __m256i, codes: __m256i) -> __m256i
     unsafe { _mm256_dpbusd_avx_epi32(sum, codes, weights) }
 }
 
-lanes256!(Avx2, dot_by_pairs);
-lanes256!(AvxVnni, dot_at_once);
+lanes256!(Avx2, 4, dot_by_pairs);
+lanes256!(AvxVnni, 6, dot_at_once);
 
 impl Isa for Avx512 {
     type F = __m512;
     type I = __m512i;
     const LANES: usize = 16;
+    const ROWS: usize = 12;
 
     methods! {
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
