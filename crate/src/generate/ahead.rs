@@ -5,7 +5,7 @@ use crate::{Error, ErrorKind, Result};
 
 pub(super) async fn search<D: Decoder>(task: &mut Task<'_, D>) -> Result<Vec<Hypothesis>> {
     let (config, prompt, eos, vocab) = (task.config, task.prompt, task.eos, task.decoder.vocab_size());
-    let room = Room { rows: 1, tokens: config.max_length };
+    let room = Room { rows: 1, tokens: config.max_length, best: None };
     let rule = EndRule { eos, min_length: config.min_length };
     let mut ids: Vec<u32> = Vec::with_capacity(config.max_length);
     let (mut log_prob, mut finished) = (0.0f64, false);

@@ -8,6 +8,9 @@ use super::scores::{Candidate, Rules, Scores, best_candidates, nothing_to_contin
 use super::{Decoder, Hypothesis, LengthRule, Room, Task};
 use crate::Result;
 
+/// The most that a device is asked to rank in a row.
+const BEST_MAX: usize = 32;
+
 /// An open sequence.
 struct Beam {
     /// Prompt and generated tokens.
@@ -25,7 +28,13 @@ pub(super) async fn search<D: Decoder>(task: &mut Task<'_, D>) -> Result<Vec<Hyp
     let mut finished = Finished::new(config, prompt.len());
     let mut beams = vec![Beam { ids: prompt.to_vec(), sum: 0.0, log_prob: 0.0 }];
     let mut best = Vec::with_capacity(2 * width);
-    let mut logits = task.decoder.prefill(prompt, Room { rows: width, tokens: config.max_length }).await?;
+    // Of one row no more can be among the best; the end token may be banned from the list.
+    let enough = 2 * width + 1;
+    let best_of_row = (config.repetition_penalty == 1.0 && enough <= BEST_MAX).then_some(enough);
+    let mut logits = task
+        .decoder
+        .prefill(prompt, Room { rows: width, tokens: config.max_length, best: best_of_row })
+        .await?;
     loop {
         let mut scores = Scores::new(logits, beams.len(), vocab)?;
         scores.log_softmax()?;

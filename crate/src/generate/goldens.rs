@@ -41,11 +41,19 @@ fn goldens() -> Goldens {
     serde_json::from_str(include_str!("../../../tests/fixtures/generation/goldens.json")).unwrap()
 }
 
-/// Compares every case that `select` takes and returns how many there were.
+/// Compares every case that `select` takes and returns how many there were: with all scores, and with
+/// only the best of each row where a search asks for no more.
 fn compare(select: impl Fn(&GenerateConfig) -> bool) -> usize {
+    let count = compare_with(false, &select);
+    assert_eq!(compare_with(true, &select), count);
+    count
+}
+
+fn compare_with(ranks: bool, select: &impl Fn(&GenerateConfig) -> bool) -> usize {
     let mut count = 0;
     for (number, case) in goldens().cases.iter().enumerate().filter(|(_, case)| select(&case.config)) {
         let mut decoder = Scripted::new(case.lm.vocab, |prefix: &[u32]| case.lm.logits(prefix));
+        decoder.ranks = ranks;
         let mut silent = |_: super::Progress<'_>| Control::Continue;
         let found = block_on(generate(&mut decoder, &case.prompt, EOS, &case.config, &mut silent)).unwrap();
         let context = format!("case {number}: {:?}", case.config);

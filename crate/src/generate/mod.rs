@@ -35,14 +35,14 @@ use crate::{Error, ErrorKind, Result};
 /// The first call is [`prefill`](Self::prefill), every later one [`step`](Self::step).
 #[allow(async_fn_in_trait, reason = "the browser has one thread, so the futures need not be Send")]
 pub trait Decoder {
-    /// Runs the whole prompt as one row; returns the raw logits `[vocab]` of its last position.
+    /// Runs the whole prompt as one row; returns the raw logits of its last position.
     /// Nothing that follows needs more than `room`.
     ///
     /// # Errors
     /// Whatever the model fails with; the search ends with the same error.
-    async fn prefill(&mut self, prompt: &[u32], room: Room) -> Result<Vec<f32>>;
+    async fn prefill(&mut self, prompt: &[u32], room: Room) -> Result<Logits>;
 
-    /// Appends one token to each row; returns the raw logits `[rows, vocab]`, row-major.
+    /// Appends one token to each row; returns their raw logits.
     ///
     /// New row `i` continues row `parents[i]` of the call before (row 0 after `prefill`) with
     /// `tokens[i]`, so caches are re-ordered by `parents` first. The two slices are equally long,
@@ -50,7 +50,7 @@ pub trait Decoder {
     ///
     /// # Errors
     /// Whatever the model fails with; the search ends with the same error.
-    async fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Vec<f32>>;
+    async fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits>;
 
     /// How many logits a row has.
     fn vocab_size(&self) -> usize;
@@ -95,6 +95,23 @@ pub struct Room {
     pub rows: usize,
     /// Tokens of a sequence, the prompt included, at most.
     pub tokens: usize,
+    /// How many of each row's best scores suffice; `None` when all are needed.
+    pub best: Option<usize>,
+}
+
+/// Raw scores of some rows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Logits {
+    /// `[rows, vocab]`, row-major.
+    All(Vec<f32>),
+    /// The best of each row, which spares a device from handing out the rest.
+    Best {
+        /// How many of each row.
+        count: usize,
+        /// `[rows, 2·count + 1]`: values from the highest down (of equals the lower id first), their
+        /// ids, and the log-sum-exp of the whole row.
+        packed: Vec<f32>,
+    },
 }
 
 /// One generated sequence.

@@ -25,8 +25,10 @@ pub(super) async fn search<D: Decoder>(task: &mut Task<'_, D>) -> Result<Vec<Hyp
     let mut open: Vec<Open> =
         (0..config.num_captions).map(|index| Open::new(index, prompt, config.seed)).collect();
     let mut done: Vec<Option<Hypothesis>> = vec![None; config.num_captions];
-    let mut logits =
-        task.decoder.prefill(prompt, Room { rows: config.num_captions, tokens: config.max_length }).await?;
+    let mut logits = task
+        .decoder
+        .prefill(prompt, Room { rows: config.num_captions, tokens: config.max_length, best: None })
+        .await?;
     // All samples share the one row of the prompt; afterwards each has its own.
     let mut rows = 1;
     loop {

@@ -1,7 +1,7 @@
 //! The behaviour of [`generate`](super::generate) at its edges.
 
 use super::toy::{EOS, Scripted, ToyLm, block_on};
-use super::{Control, Decoder, GenerateConfig, Hypothesis, LengthRule, Progress, Room, generate};
+use super::{Control, Decoder, GenerateConfig, Hypothesis, LengthRule, Logits, Progress, Room, generate};
 use crate::{Error, ErrorKind, Result};
 
 const LM: ToyLm = ToyLm { seed: 5, vocab: 300, spread: 8.0, repeat: 1.0, end: 2.0 };
@@ -138,10 +138,10 @@ fn a_wrong_number_of_logits_is_an_internal_error() {
 fn an_error_of_the_decoder_passes_through() {
     struct Lost;
     impl Decoder for Lost {
-        async fn prefill(&mut self, _: &[u32], _: Room) -> Result<Vec<f32>> {
-            Ok(vec![0.0; 8])
+        async fn prefill(&mut self, _: &[u32], _: Room) -> Result<Logits> {
+            Ok(Logits::All(vec![0.0; 8]))
         }
-        async fn step(&mut self, _: &[usize], _: &[u32]) -> Result<Vec<f32>> {
+        async fn step(&mut self, _: &[usize], _: &[u32]) -> Result<Logits> {
             Err(Error::new(ErrorKind::DeviceLost, "gone"))
         }
         fn vocab_size(&self) -> usize {

@@ -5,7 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use serde::Deserialize;
 
-use super::{Decoder, Room};
+use super::scores::log_sum_exp;
+use super::{Decoder, Logits, Room};
 use crate::{Error, ErrorKind, Result};
 
 pub(super) const EOS: u32 = 1;
@@ -51,14 +52,17 @@ pub(super) struct Scripted<F> {
     pub calls: Vec<usize>,
     /// Return `Pending` once before each answer, as a GPU does.
     pub waits: bool,
+    /// Return only the best scores of a row where that is enough, as a GPU does.
+    pub ranks: bool,
+    best: Option<usize>,
 }
 
 impl<F: Fn(&[u32]) -> Vec<f32>> Scripted<F> {
     pub fn new(vocab: usize, logits: F) -> Self {
-        Self { logits, vocab, rows: Vec::new(), calls: Vec::new(), waits: false }
+        Self { logits, vocab, rows: Vec::new(), calls: Vec::new(), waits: false, ranks: false, best: None }
     }
 
-    async fn answer(&mut self) -> Vec<f32> {
+    async fn answer(&mut self) -> Logits {
         let mut waited = !self.waits;
         std::future::poll_fn(|_| {
             let ready = std::mem::replace(&mut waited, true);
@@ -66,17 +70,33 @@ impl<F: Fn(&[u32]) -> Vec<f32>> Scripted<F> {
         })
         .await;
         self.calls.push(self.rows.len());
-        self.rows.iter().flat_map(|row| (self.logits)(row)).collect()
+        let rows = self.rows.iter().map(|row| (self.logits)(row));
+        match self.best.filter(|_| self.ranks) {
+            Some(count) => Logits::Best { count, packed: rows.flat_map(|row| rank(&row, count)).collect() },
+            None => Logits::All(rows.flatten().collect()),
+        }
     }
 }
 
+/// The best of a row as [`Logits::Best`] has them.
+fn rank(row: &[f32], count: usize) -> Vec<f32> {
+    let mut ids: Vec<usize> = (0..row.len()).collect();
+    ids.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+    let at = |index: usize| ids.get(index).copied();
+    let values = (0..count).map(|index| at(index).map_or(f32::NEG_INFINITY, |id| row[id]));
+    let ids = (0..count).map(|index| at(index).unwrap_or(0) as f32);
+    let norm = log_sum_exp(row).unwrap_or(f64::NAN) as f32;
+    values.chain(ids).chain([norm]).collect()
+}
+
 impl<F: Fn(&[u32]) -> Vec<f32>> Decoder for Scripted<F> {
-    async fn prefill(&mut self, prompt: &[u32], _: Room) -> Result<Vec<f32>> {
+    async fn prefill(&mut self, prompt: &[u32], room: Room) -> Result<Logits> {
+        self.best = room.best;
         self.rows = vec![prompt.to_vec()];
         Ok(self.answer().await)
     }
 
-    async fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Vec<f32>> {
+    async fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits> {
         if parents.is_empty() || parents.len() != tokens.len() {
             return Err(Error::new(ErrorKind::Internal, format!("{parents:?} and {tokens:?} do not match")));
         }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::config::TextConfig;
 use crate::device::{DeviceKind, OpenDevice};
-use crate::generate::{Decoder, EndRule, Room};
+use crate::generate::{Decoder, EndRule, Logits, Room};
+use crate::kernels;
 use crate::model::{Blip, Grounding, KvCache, integers};
 use crate::{Error, ErrorKind, Result};
 
@@ -17,6 +18,8 @@ pub struct ModelDecoder<'a> {
     config: &'a TextConfig,
     /// Made when the first prompt tells how much room is needed.
     cache: Option<KvCache>,
+    /// How many of each row's best scores the search asked for.
+    best: Option<usize>,
 }
 
 /// Tokens between two readings of what the device chose: fewer show a caption sooner, more leave the
@@ -31,7 +34,7 @@ impl<'a> ModelDecoder<'a> {
         grounding: Grounding,
         config: &'a TextConfig,
     ) -> Self {
-        Self { model, device, grounding, config, cache: None }
+        Self { model, device, grounding, config, cache: None, best: None }
     }
 
     /// Caches with at least that much room, empty.
@@ -70,23 +73,30 @@ impl<'a> ModelDecoder<'a> {
         Ok(*last)
     }
 
-    async fn logits(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Vec<f32>> {
+    async fn logits(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits> {
         let cache = self.cache.as_mut().ok_or_else(no_prompt)?;
         check_room(cache, 1)?;
         cache.feed(parents, tokens);
         let logits = self.model.step_logits(&self.grounding, cache);
         cache.advance();
-        self.device.read(logits).await
+        match self.best {
+            Some(count) if self.device.kind() == DeviceKind::Gpu => {
+                let packed = self.device.read(kernels::top_k(logits, count)).await?;
+                Ok(Logits::Best { count, packed })
+            }
+            _ => Ok(Logits::All(self.device.read(logits).await?)),
+        }
     }
 }
 
 impl Decoder for ModelDecoder<'_> {
-    async fn prefill(&mut self, prompt: &[u32], room: Room) -> Result<Vec<f32>> {
+    async fn prefill(&mut self, prompt: &[u32], room: Room) -> Result<Logits> {
+        self.best = room.best;
         let last = self.remember_prompt(prompt, room)?;
         self.logits(&[0], &[last]).await
     }
 
-    async fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Vec<f32>> {
+    async fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Logits> {
         self.logits(parents, tokens).await
     }
 
