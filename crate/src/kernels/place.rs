@@ -40,9 +40,9 @@ pub fn place(stored: Stored, device: &Device) -> MatrixView {
                 .collect();
             MatrixView::Packed(words(into_words(&codes), outputs), Some(words(scales, outputs)))
         }
-        #[cfg(any())]
+        #[cfg(feature = "flex")]
         Route::Cpu => {
-            let packed = super::cpu::pack(format, group, outputs, inputs, &codes, &scales);
+            let packed = super::cpu::pack::pack(format, group, outputs, inputs, &codes, &scales);
             MatrixView::Packed(words(packed.codes, 1), Some(words(packed.scales, 1)))
         }
         _ => {

@@ -31,7 +31,7 @@ impl Route {
         match device.as_dispatch() {
             #[cfg(any())]
             DispatchDevice::Cube(cubecl::Device::Wgpu(_)) => Self::Gpu,
-            #[cfg(any())]
+            #[cfg(feature = "flex")]
             DispatchDevice::Flex(_) => Self::Cpu,
             _ => Self::Composed,
         }
@@ -47,7 +47,7 @@ macro_rules! routed {
                 type $backend = Cube;
                 $kernel
             }
-            #[cfg(any())]
+            #[cfg(feature = "flex")]
             Route::Cpu => {
                 type $backend = Flex;
                 $kernel
@@ -75,8 +75,8 @@ impl MatrixView {
         DispatchTensor: DispatchKindConversion<B>,
     {
         match self {
-            Self::Float(weight) => MatrixTensors::Float(float(weight)),
-            Self::Packed(codes, scales) => MatrixTensors::Packed(int(codes), scales.map(int)),
+            Self::Float(weight) => MatrixTensors::Float(float::<B, _>(weight)),
+            Self::Packed(codes, scales) => MatrixTensors::Packed(int::<B, _>(codes), scales.map(int::<B, _>)),
         }
     }
 }
@@ -92,12 +92,12 @@ pub fn linear(
 ) -> Tensor<2> {
     routed!(
         x.device(),
-        B => raise(B::linear(
-            float(x),
-            matrix.lower(),
-            bias.map(float),
-            norm.map(float),
-            residual.map(float),
+        B => raise::<B, _>(B::linear(
+            float::<B, _>(x),
+            matrix.lower::<B>(),
+            bias.map(float::<B, _>),
+            norm.map(float::<B, _>),
+            residual.map(float::<B, _>),
             spec,
         )),
         composed::linear(x, matrix, bias, norm, residual, spec)
@@ -109,7 +109,7 @@ pub fn layer_norm(x: Tensor<2>, norm: Tensor<2>, epsilon: f32) -> Tensor<2> {
     let [rows, width] = x.dims();
     routed!(
         x.device(),
-        B => raise(B::layer_norm(float(x), float(norm), rows, width, epsilon)),
+        B => raise::<B, _>(B::layer_norm(float::<B, _>(x), float::<B, _>(norm), rows, width, epsilon)),
         composed::layer_norm(x, norm, epsilon)
     )
 }
@@ -117,7 +117,7 @@ pub fn layer_norm(x: Tensor<2>, norm: Tensor<2>, epsilon: f32) -> Tensor<2> {
 /// See [`Kernels::normalise`].
 pub fn normalise(x: Tensor<2>) -> Tensor<2> {
     let [rows, width] = x.dims();
-    routed!(x.device(), B => raise(B::normalise(float(x), rows, width)), composed::normalise(x))
+    routed!(x.device(), B => raise::<B, _>(B::normalise(float::<B, _>(x), rows, width)), composed::normalise(x))
 }
 
 /// See [`Kernels::attention`]; `q` and `kv` are the tensors whose strides the spec describes.
@@ -129,7 +129,7 @@ pub fn attention(
 ) -> Tensor<2> {
     routed!(
         q.device(),
-        B => raise(B::attention(float(q), float(kv), pads.map(int), spec)),
+        B => raise::<B, _>(B::attention(float::<B, _>(q), float::<B, _>(kv), pads.map(int::<B, _>), spec)),
         composed::attention(q, kv, pads, spec)
     )
 }
@@ -146,8 +146,8 @@ pub fn step_attention(
         qkv.device(),
         B => {
             let (context, cache) =
-                B::step_attention(float(qkv), float(cache), int(state), lineage.map(int), spec);
-            (raise(context), raise(cache))
+                B::step_attention(float::<B, _>(qkv), float::<B, _>(cache), int::<B, _>(state), lineage.map(int::<B, _>), spec);
+            (raise::<B, _>(context), raise::<B, _>(cache))
         },
         composed::step_attention(qkv, cache, state, lineage, spec)
     )
@@ -157,7 +157,7 @@ pub fn step_attention(
 pub fn embed(ids: Tensor<1, Int>, table: MatrixView, positions: Tensor<2>, spec: EmbedSpec) -> Tensor<2> {
     routed!(
         positions.device(),
-        B => raise(B::embed(int(ids), table.lower(), float(positions), spec)),
+        B => raise::<B, _>(B::embed(int::<B, _>(ids), table.lower::<B>(), float::<B, _>(positions), spec)),
         composed::embed(ids, table, positions, spec)
     )
 }
@@ -167,7 +167,7 @@ pub fn assemble(patches: Tensor<2>, class: Tensor<1>, positions: Tensor<2>, batc
     let width = patches.dims()[1];
     routed!(
         patches.device(),
-        B => raise(B::assemble(float(patches), float(class), float(positions), batch, width)),
+        B => raise::<B, _>(B::assemble(float::<B, _>(patches), float::<B, _>(class), float::<B, _>(positions), batch, width)),
         composed::assemble(patches, class, positions, batch)
     )
 }
@@ -177,7 +177,7 @@ pub fn top_k(logits: Tensor<2>, k: usize) -> Tensor<2> {
     let [rows, vocab] = logits.dims();
     routed!(
         logits.device(),
-        B => raise(B::top_k(float(logits), rows, vocab, k)),
+        B => raise::<B, _>(B::top_k(float::<B, _>(logits), rows, vocab, k)),
         composed::top_k(logits, k)
     )
 }
@@ -192,8 +192,8 @@ pub fn advance(
     routed!(
         logits.device(),
         B => {
-            let (state, history) = B::advance(float(logits), int(state), int(history), spec);
-            (raise_int(state), raise_int(history))
+            let (state, history) = B::advance(float::<B, _>(logits), int::<B, _>(state), int::<B, _>(history), spec);
+            (raise_int::<B, _>(state), raise_int::<B, _>(history))
         },
         composed::advance(logits, state, history, spec)
     )
@@ -210,7 +210,7 @@ pub fn view<const D: usize, const E: usize>(x: Tensor<D>, shape: [usize; E]) -> 
             let x: FloatTensor<Cube> = float::<Cube, D>(x);
             raise::<Cube, E>(super::gpu::view(x, &shape))
         }
-        #[cfg(any())]
+        #[cfg(feature = "flex")]
         Route::Cpu => {
             let x: FloatTensor<Flex> = float::<Flex, D>(x);
             raise::<Flex, E>(super::cpu::view(x, &shape))
@@ -230,7 +230,7 @@ pub fn view_int<const D: usize, const E: usize>(x: Tensor<D, Int>, shape: [usize
     match Route::of(&x.device()) {
         #[cfg(any())]
         Route::Gpu => raise_int::<Cube, E>(super::gpu::view(int::<Cube, D>(x), &shape)),
-        #[cfg(any())]
+        #[cfg(feature = "flex")]
         Route::Cpu => raise_int::<Flex, E>(super::cpu::view(int::<Flex, D>(x), &shape)),
         #[cfg(not(target_family = "wasm"))]
         _ => x.reshape(shape),
@@ -244,7 +244,7 @@ pub fn contiguous<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match Route::of(&x.device()) {
         #[cfg(any())]
         Route::Gpu => raise::<Cube, D>(burn_cubecl::kernel::into_contiguous(float::<Cube, D>(x))),
-        #[cfg(any())]
+        #[cfg(feature = "flex")]
         Route::Cpu => raise::<Flex, D>(float::<Flex, D>(x).to_contiguous()),
         _ => x,
     }
