@@ -13,6 +13,7 @@ import { chromium } from "playwright-core";
 import { difference } from "./page/counters.mjs";
 import { quiet, watchOthers } from "./processors.mjs";
 import { serve } from "./server.mjs";
+import { runtimeSizes } from "./sizes.mjs";
 
 const BROWSER_FLAGS = [
   "--headless=new",
@@ -39,6 +40,9 @@ const [planPath, resultPath] = process.argv.slice(2);
 const plan = JSON.parse(readFileSync(planPath, "utf8"));
 const rounds = plan.quick ? 2 : 6;
 const result = { timings: {}, cold: {}, values: {}, counters: {}, failures: {}, notes: [], others: [] };
+
+result.date = new Date().toISOString();
+Object.assign(result.values, runtimeSizes(plan.mounts["/pkg/"], plan.mounts["/onnxruntime/"]));
 
 const site = await serve(plan.mounts);
 const browser = await chromium.launch({

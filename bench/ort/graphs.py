@@ -39,8 +39,10 @@ class Graph:
         return names if outputs > 1 else names[0]
 
     def rename(self, tensor, name):
-        """Gives a tensor the name of an output of the graph."""
-        self.nodes.append(helper.make_node("Identity", [tensor], [name], name=f"out_{name}"))
+        """Gives a tensor the name of an output of the graph; an Identity node would copy it."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if old == tensor else old for old in names]
 
     def constant(self, name, array):
         self.initializers.setdefault(name, numpy_helper.from_array(np.ascontiguousarray(array), name))

@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports on the terminal")]
 
+mod bench;
 mod browser;
 mod chromium;
 mod demo;
@@ -27,6 +28,7 @@ usage: cargo xtask <command>
   demo [--port N]      build everything and serve the page (default port 8080)
   demo --check         the same on a free port, then let headless Chromium caption every sample on WebGPU
   test [--only a,b]    every check, cheapest first; --list names them
+  bench [--quick]      measure beside onnxruntime-web; report.json and report.md in <target>/bench (--quick: 3 minutes)
   setup                install what the other commands need
   wasm                 build the browser module into pkg/src/wasm
   site                 build the SDK and assemble the static site
@@ -65,6 +67,8 @@ fn run() -> Result<bool> {
             suite::list();
             Ok(true)
         }
+        ("bench", []) => bench::run(&workspace, false),
+        ("bench", ["--quick"]) => bench::run(&workspace, true),
         ("setup", []) => setup::everything(&workspace).map(|()| true),
         ("wasm", []) => wasm::build(&workspace).map(|()| true),
         ("site", []) => site::build(&workspace).map(|folder| {

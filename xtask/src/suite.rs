@@ -50,7 +50,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("clippy-wasm", clippy_wasm),
     ("wasm", |w| wasm::build(w).map(|()| Tally::one(true).into())),
     ("tsc", |w| site::compile_sdk(w).map(|()| Tally::one(true).into())),
-    ("sdk-unit", sdk_unit),
+    ("sdk-unit", |w| node_tests(w, "pkg", "test/")),
+    ("bench-unit", |w| node_tests(w, "bench", "page/counters.test.mjs")),
     ("wasm-tests", |w| browser::wasm_tests(w).map(Outcome::from)),
     ("sdk-browser", |w| browser::sdk_tests(w).map(Outcome::from)),
     ("demo", |w| demo::check(w).map(Outcome::from)),
@@ -180,11 +181,12 @@ fn deny(workspace: &Workspace) -> Result<Outcome> {
     cargo(workspace, &["deny", "--all-features", "check", "bans", "licenses", "sources"], &[])
 }
 
-fn sdk_unit(workspace: &Workspace) -> Result<Outcome> {
-    let result = transcript(Command::new("node").current_dir(workspace.path("pkg")).args([
+/// Tests of JavaScript that need no browser.
+fn node_tests(workspace: &Workspace, folder: &str, tests: &str) -> Result<Outcome> {
+    let result = transcript(Command::new("node").current_dir(workspace.path(folder)).args([
         "--test",
         "--test-reporter=spec",
-        "test/",
+        tests,
     ]))?;
     Ok((Tally::of_node_test(&result.text, result.success), result).into())
 }
