@@ -1,13 +1,20 @@
 //! From a checkpoint to the container of `models/`: a safetensors file with Hugging Face's names, a
 //! vocabulary and the `blip.json` that describes both.
 
+use std::io::Write;
+
+use serde::Serialize;
+
 use crate::config::BlipConfig;
-use crate::weights::keymap::{Meaning, hugging_face, meaning};
+use crate::weights::keymap::{Meaning, meaning};
 use crate::weights::manifest::{FileEntry, Files};
-use crate::weights::{
-    Checkpoint, Dtype, Manifest, NamedTensors, StoredTensor, find_networks, to_safetensors,
-};
+use crate::weights::{Checkpoint, Container, Manifest, Quantisation, StoredTensor, TensorReport};
 use crate::{Error, ErrorKind, Result};
+
+/// The name of the weights in a model directory.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The name of the vocabulary in a model directory.
+pub const VOCAB: &str = "vocab.txt";
 
 /// What a model directory says about itself, apart from its files.
 #[derive(Clone, Debug)]
@@ -16,78 +23,94 @@ pub struct ModelDirectory {
     pub id: String,
     /// Dimensions.
     pub config: BlipConfig,
-    /// Tasks it was trained for.
-    pub tasks: Vec<String>,
+    /// Tasks it was trained for; those that its networks serve when left out.
+    pub tasks: Option<Vec<String>>,
     /// SPDX expression.
     pub licence: String,
     /// What it knows, for a page to show.
     pub knows: Option<serde_json::Value>,
 }
 
-/// A checkpoint in our container's layout.
-#[derive(Clone, Debug)]
-pub struct Converted {
-    /// Tensors by Hugging Face's names.
-    pub tensors: NamedTensors,
-    /// Tasks that the networks in it serve.
-    pub tasks: Vec<String>,
-    /// What was in the file and is not in the container: aliases and left-overs of training.
+/// What a conversion did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConvertReport {
+    /// How the matrices are stored.
+    pub quantisation: Quantisation,
+    /// Every tensor, in the order of the file.
+    pub tensors: Vec<TensorReport>,
+    /// What was in the checkpoint and is not in the container: copies and left-overs of training.
     pub dropped: Vec<String>,
+    /// Numbers in all tensors.
+    pub parameters: usize,
+    /// Bytes of the weights file.
+    pub bytes: u64,
+    /// Root mean squared error of all numbers by their root mean square.
+    pub relative_rms: f64,
 }
 
-/// Renames the tensors of a checkpoint of either layout and drops what is no parameter.
+/// Writes the weights of a checkpoint of either layout, tensor by tensor, and returns the manifest that
+/// goes beside them. `progress` hears of each tensor, with the number of all.
 ///
 /// # Errors
-/// What [`crate::weights::load`] would find wrong with names; values are checked there too.
-pub fn convert(checkpoint: &Checkpoint, config: &BlipConfig) -> Result<Converted> {
-    // Loading on the CPU is the strictest check there is: every name, shape and value.
-    crate::weights::load(config, checkpoint, &burn::tensor::Device::flex())?;
-    let networks = find_networks(checkpoint)?;
-    let mut converted = Converted {
-        tensors: NamedTensors::new(),
-        tasks: networks.tasks().into_iter().map(str::to_owned).collect(),
-        dropped: Vec::new(),
-    };
-    for (name, tensor) in &checkpoint.tensors {
-        match meaning(name) {
-            Meaning::Parameter(path) if !(path == "lm.decoder" && networks.tied_lm) => {
-                let name = hugging_face(&path).ok_or_else(|| {
-                    Error::new(ErrorKind::Internal, format!("weights: `{path}` has no foreign name"))
-                })?;
-                converted.tensors.insert(name, (tensor.shape.clone(), tensor.to_f32()?));
-            }
-            _ => converted.dropped.push(name.clone()),
-        }
-    }
-    Ok(converted)
-}
-
-/// The files of a model directory: names and bytes.
-///
-/// # Errors
-/// As [`to_safetensors`].
-pub fn assemble(
+/// What [`crate::weights::load`] would find wrong, and [`ErrorKind::Io`] when `out` fails.
+pub fn convert(
     directory: &ModelDirectory,
-    tensors: &NamedTensors,
+    checkpoint: &Checkpoint,
     vocab: &[u8],
-    dtype: Dtype,
-) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    const WEIGHTS: &str = "model.safetensors";
-    const VOCAB: &str = "vocab.txt";
-    let weights = to_safetensors(tensors, directory.config.vision_config.patch_size, dtype)?;
+    quantisation: Quantisation,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(&TensorReport, usize),
+) -> Result<(Manifest, ConvertReport)> {
+    let container = Container::new(&directory.config, checkpoint, quantisation)?;
+    let mut tensors = Vec::with_capacity(container.len());
+    let weights = container.write(WEIGHTS, out, &mut |line| {
+        progress(&line, container.len());
+        tensors.push(line);
+    })?;
+    let served = || container.networks().tasks().into_iter().map(str::to_owned).collect();
     let manifest = Manifest {
         format_version: Manifest::FORMAT_VERSION,
         id: directory.id.clone(),
-        tasks: directory.tasks.clone(),
+        tasks: directory.tasks.clone().unwrap_or_else(served),
         config: directory.config.clone(),
-        files: Files { weights: FileEntry::of(WEIGHTS, &weights), vocab: FileEntry::of(VOCAB, vocab) },
-        dtype: if dtype == Dtype::F16 { "f16" } else { "f32" }.to_owned(),
+        files: Files { weights, vocab: FileEntry::of(VOCAB, vocab) },
+        quantisation,
         licence: directory.licence.clone(),
         knows: directory.knows.clone(),
     };
-    let json = serde_json::to_string_pretty(&manifest)
+    let dropped = container.dropped().to_vec();
+    let report = ConvertReport::new(tensors, dropped, &manifest);
+    Ok((manifest, report))
+}
+
+impl ConvertReport {
+    fn new(tensors: Vec<TensorReport>, dropped: Vec<String>, manifest: &Manifest) -> Self {
+        let (mut parameters, mut off, mut size) = (0, 0.0, 0.0);
+        for tensor in &tensors {
+            parameters += tensor.shape.iter().product::<usize>();
+            off += tensor.squared_error;
+            size += tensor.squares;
+        }
+        Self {
+            quantisation: manifest.quantisation,
+            tensors,
+            dropped,
+            parameters,
+            bytes: manifest.files.weights.bytes,
+            relative_rms: if size > 0.0 { (off / size).sqrt() } else { 0.0 },
+        }
+    }
+}
+
+/// The text of a `blip.json`.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] for numbers that JSON cannot say, which no valid configuration has.
+pub fn manifest_json(manifest: &Manifest) -> Result<String> {
+    let json = serde_json::to_string_pretty(manifest)
         .map_err(|e| Error::new(ErrorKind::Internal, "manifest: cannot be written").with_source(e))?;
-    Ok(vec![(WEIGHTS, weights), (VOCAB, vocab.to_vec()), ("blip.json", (json + "\n").into_bytes())])
+    Ok(json + "\n")
 }
 
 /// The configuration of an original `.pth` file, which has none beside it: base or large by the

@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use safetensors::SafeTensors;
 
+use super::header::Header;
+use super::plan::Entry;
 use crate::{Error, ErrorKind, Result};
 
 /// The tensors of a file, by their name in that file.
@@ -27,6 +28,10 @@ pub enum Dtype {
     Bf16,
     /// 64-bit float.
     F64,
+    /// Signed bytes: the codes of a q8 matrix.
+    I8,
+    /// Bytes: the codes of a q4 matrix, two in each.
+    U8,
     /// Anything else: counters and position ids, which are never weights.
     Other,
 }
@@ -78,19 +83,7 @@ impl StoredTensor {
     /// As [`bytes`](Self::bytes), and [`ErrorKind::WeightsShape`] for an element type that is not
     /// a float.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let bytes = self.bytes()?;
-        let values: Vec<f32> = match self.dtype {
-            Dtype::F32 => map_chunks(&bytes, f32::from_le_bytes),
-            Dtype::F16 => map_chunks(&bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::Bf16 => map_chunks(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::F64 => map_chunks(&bytes, |b| f64::from_le_bytes(b) as f32),
-            Dtype::Other => {
-                return Err(Error::new(
-                    ErrorKind::WeightsShape,
-                    "weights: the element type is not a float (f32, f16, bf16 or f64)",
-                ));
-            }
-        };
+        let values = to_f32(self.dtype, &self.bytes()?)?;
         if values.len() != self.elements() {
             let message = format!(
                 "weights: {} values for the shape {:?}: the file is cut short",
@@ -103,51 +96,70 @@ impl StoredTensor {
     }
 }
 
+/// Little-endian numbers as f32.
+pub(super) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+    Ok(match dtype {
+        Dtype::F32 => map_chunks(bytes, f32::from_le_bytes),
+        Dtype::F16 => map_chunks(bytes, |b| f16::from_le_bytes(b).to_f32()),
+        Dtype::Bf16 => map_chunks(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+        Dtype::F64 => map_chunks(bytes, |b| f64::from_le_bytes(b) as f32),
+        Dtype::I8 | Dtype::U8 | Dtype::Other => {
+            return Err(Error::new(
+                ErrorKind::WeightsShape,
+                "weights: the element type is not a float (f32, f16, bf16 or f64)",
+            ));
+        }
+    })
+}
+
 fn map_chunks<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect()
 }
 
 impl Checkpoint {
+    /// What the file says about its tensors.
+    pub fn entries(&self) -> Vec<Entry> {
+        let entry = |(name, tensor): (&String, &StoredTensor)| Entry {
+            name: name.clone(),
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+        };
+        self.tensors.iter().map(entry).collect()
+    }
+
     /// The tensors of a safetensors file.
     ///
     /// # Errors
     /// [`ErrorKind::WeightsFormat`] when the header or the length of the file is wrong.
     pub fn from_safetensors(bytes: Vec<u8>) -> Result<Self> {
+        let header = Header::parse(&bytes)?;
+        header.check_length(bytes.len() as u64)?;
         let bytes = Arc::new(bytes);
-        let format =
-            |e| Error::new(ErrorKind::WeightsFormat, "weights: not a safetensors file").with_source(e);
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(format)?;
-        // Eight bytes of header length, the header, then the tensors.
-        let (start, total) = (header + 8, header + 8 + metadata.data_len());
-        if bytes.len() != total {
-            let message = format!(
-                "weights: the safetensors file has {} bytes, its header describes {total}: it is cut short or damaged",
-                bytes.len()
-            );
-            return Err(Error::new(ErrorKind::WeightsFormat, message));
-        }
-        let mut tensors = BTreeMap::new();
-        for (name, info) in metadata.tensors() {
-            let dtype = match info.dtype {
-                safetensors::Dtype::F32 => Dtype::F32,
-                safetensors::Dtype::F16 => Dtype::F16,
-                safetensors::Dtype::BF16 => Dtype::Bf16,
-                safetensors::Dtype::F64 => Dtype::F64,
-                _ => Dtype::Other,
-            };
-            let range = start + info.data_offsets.0..start + info.data_offsets.1;
+        Ok(Self::from_header(&header, |start, len| {
             let file = Arc::clone(&bytes);
-            let read = move || {
-                file.get(range.clone()).map(<[u8]>::to_vec).ok_or_else(|| {
+            move || {
+                let range = file.get(start as usize..start as usize + len).map(<[u8]>::to_vec);
+                range.ok_or_else(|| {
                     Error::new(ErrorKind::WeightsFormat, "weights: a tensor lies outside its file")
                 })
-            };
-            tensors.insert(name, StoredTensor::new(info.shape.clone(), dtype, read));
-        }
-        Ok(Self { tensors })
+            }
+        }))
     }
 
-    /// The tensors of a file: `.safetensors`, or what `torch.save` wrote (`.bin`, `.pth`, `.pt`).
+    /// The tensors of a header; `reader` makes what reads so many bytes from a place in the file.
+    fn from_header<R>(header: &Header, reader: impl Fn(u64, usize) -> R) -> Self
+    where
+        R: Fn() -> Result<Vec<u8>> + Send + Sync + 'static,
+    {
+        let tensor = |(entry, range): &(Entry, std::ops::Range<u64>)| {
+            let read = reader(range.start, (range.end - range.start) as usize);
+            (entry.name.clone(), StoredTensor::new(entry.shape.clone(), entry.dtype, read))
+        };
+        Self { tensors: header.tensors.iter().map(tensor).collect() }
+    }
+
+    /// The tensors of a file: `.safetensors`, or what `torch.save` wrote (`.bin`, `.pth`, `.pt`). Their
+    /// bytes stay in the file until they are asked for.
     ///
     /// Nothing in a pickle is executed: the reader interprets tensors only.
     ///
@@ -156,12 +168,44 @@ impl Checkpoint {
     #[cfg(feature = "cli")]
     pub fn open(path: &std::path::Path) -> Result<Self> {
         if path.extension().is_some_and(|extension| extension == "safetensors") {
-            let bytes = std::fs::read(path).map_err(|e| {
-                Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).with_source(e)
-            })?;
-            return Self::from_safetensors(bytes);
+            return Self::open_safetensors(path);
         }
         Self::open_pytorch(path)
+    }
+
+    #[cfg(feature = "cli")]
+    fn open_safetensors(path: &std::path::Path) -> Result<Self> {
+        use std::io::{Read as _, Seek as _, SeekFrom};
+        use std::sync::Mutex;
+
+        let shown = path.display().to_string();
+        let fail = move |e: std::io::Error| {
+            // A file that changed under us is no different from one that was cut short.
+            let kind = match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => ErrorKind::WeightsFormat,
+                _ => ErrorKind::Io,
+            };
+            Error::new(kind, format!("cannot read `{shown}`")).with_source(e)
+        };
+        let mut file = std::fs::File::open(path).map_err(&fail)?;
+        let total = file.metadata().map_err(&fail)?.len();
+        let mut start = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut start).map_err(&fail)?;
+        let rest = Header::length(&start)?;
+        file.by_ref().take(rest as u64).read_to_end(&mut start).map_err(&fail)?;
+        let header = Header::parse(&start)?;
+        header.check_length(total)?;
+        let file = Arc::new(Mutex::new(file));
+        Ok(Self::from_header(&header, |start, len| {
+            let (file, fail) = (Arc::clone(&file), fail.clone());
+            move || {
+                let mut bytes = vec![0; len];
+                let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start)).map_err(&fail)?;
+                file.read_exact(&mut bytes).map_err(&fail)?;
+                Ok(bytes)
+            }
+        }))
     }
 
     #[cfg(feature = "cli")]

@@ -76,7 +76,8 @@ pub fn quantise(name: &str, values: &[f32], inputs: usize, format: Format) -> Re
         .chunks(band * inputs)
         .zip(codes.chunks_mut(band * row_bytes))
         .zip(scales.chunks_mut(band * row_scales));
-    let done = in_parallel(bands.map(|((values, codes), scales)| move || quantise_rows(values, codes, scales)));
+    let done =
+        in_parallel(bands.map(|((values, codes), scales)| move || quantise_rows(values, codes, scales)));
     if !done {
         return Err(unfit(name, values));
     }

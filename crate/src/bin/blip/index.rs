@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             "path": format!("{name}/blip.json"),
             "tasks": manifest.tasks,
             "bytes": manifest.files.weights.bytes + manifest.files.vocab.bytes,
-            "dtype": manifest.dtype,
+            "quantisation": manifest.quantisation,
             "licence": manifest.licence,
         }));
     }

@@ -80,6 +80,31 @@ fn weights_in(folder: &Path) -> Result<PathBuf> {
     bail!("{} holds neither model.safetensors nor pytorch_model.bin", folder.display())
 }
 
+/// The shape of random weights: `base`, `large`, or what a `config.json` says.
+pub(crate) fn random_config(shape: &str) -> Result<BlipConfig> {
+    Ok(match shape {
+        "base" => BlipConfig::base(),
+        "large" => BlipConfig::large(),
+        path => BlipConfig::from_json(&String::from_utf8_lossy(&read(Path::new(path))?))?,
+    })
+}
+
+/// A vocabulary for weights that never saw words: the special tokens where the configuration wants
+/// them, and made-up words.
+pub(crate) fn placeholder_vocabulary(config: &BlipConfig) -> Vec<u8> {
+    let text = &config.text_config;
+    let mut lines: Vec<String> = (0..text.vocab_size).map(|id| format!("word{id}")).collect();
+    let fixed = [("[PAD]", text.pad_token_id), ("[SEP]", text.sep_token_id), ("[DEC]", text.bos_token_id)];
+    for (token, id) in fixed {
+        lines[id as usize] = token.to_owned();
+    }
+    let free = lines.iter_mut().filter(|line| line.starts_with("word"));
+    for (line, token) in free.zip(["[UNK]", "[CLS]", "[ENC]", "[MASK]"]) {
+        *line = token.to_owned();
+    }
+    (lines.join("\n") + "\n").into_bytes()
+}
+
 /// A file's bytes, or an error that names it.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))

@@ -10,7 +10,7 @@ use blip_web::tokenizer::Tokenizer;
 use blip_web::train::caption::{CaptionTraining, Report, RunOptions, train};
 use blip_web::train::scenes::{SceneWorld, knowledge};
 use blip_web::train::vocabulary::vocabulary;
-use blip_web::weights::{Dtype, named_tensors};
+use blip_web::weights::{Precision, Quantisation, named_tensors};
 use burn::tensor::Device;
 use clap::{Args, Subcommand};
 
@@ -88,13 +88,15 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let directory = ModelDirectory {
         id: "tiny".to_owned(),
         config,
-        tasks: vec!["caption".to_owned()],
+        tasks: Some(vec!["caption".to_owned()]),
         licence: "MIT OR Apache-2.0".to_owned(),
         knows: Some(known_words()),
     };
-    let tensors = named_tensors(&model)?;
-    write_model(&arguments.out, &directory, &tensors, vocab.as_bytes(), Dtype::F16)
-        .with_context(|| format!("cannot write {}", arguments.out.display()))
+    let checkpoint = named_tensors(&model)?.into();
+    let half = Quantisation::uniform(Precision::F16);
+    write_model(&arguments.out, &directory, &checkpoint, vocab.as_bytes(), half)
+        .with_context(|| format!("cannot write {}", arguments.out.display()))?;
+    Ok(())
 }
 
 /// What the model was shown, as lists of words that a page can print.

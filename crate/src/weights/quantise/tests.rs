@@ -69,8 +69,10 @@ fn a_q4_scale_loses_no_more_than_the_one_that_lets_every_value_in() {
         let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         let step = f16::from_f32(largest / 7.0).to_f32();
         let simple: Vec<f32> = values.iter().map(|value| (value / step).round() * step).collect();
-        let (best, simple) =
-            (loss(&dequantise(&quantise("w", &values, 32, Format::Q4).unwrap()), &values), loss(&simple, &values));
+        let (best, simple) = (
+            loss(&dequantise(&quantise("w", &values, 32, Format::Q4).unwrap()), &values),
+            loss(&simple, &values),
+        );
         assert!(best <= simple * 1.01, "{best} {simple}");
         (searched, plain) = (searched + best, plain + simple);
     }
@@ -101,11 +103,15 @@ fn codes_and_scales_are_in_their_ranges_and_padding_is_zero() {
         let (codes, scales) = parts(&stored);
         assert!(codes.iter().all(|code| *code != 128));
         assert!(codes.chunks(96).all(|row| row[70..].iter().all(|code| *code == 0)));
-        assert!(scales.iter().all(|scale| scale.is_finite() && (scale.to_f32() == 0.0 || *scale >= LEAST_SCALE)));
+        assert!(
+            scales.iter().all(|scale| scale.is_finite() && (scale.to_f32() == 0.0 || *scale >= LEAST_SCALE))
+        );
         let stored = quantise("w", &values, 70, Format::Q4).unwrap();
         let (codes, scales) = parts(&stored);
         assert!(codes.chunks(48).all(|row| row[35..].iter().all(|code| *code == 0x88)));
-        assert!(scales.iter().all(|scale| scale.is_finite() && (scale.to_f32() == 0.0 || *scale >= LEAST_SCALE)));
+        assert!(
+            scales.iter().all(|scale| scale.is_finite() && (scale.to_f32() == 0.0 || *scale >= LEAST_SCALE))
+        );
     }
 }
 
@@ -123,7 +129,11 @@ fn constant_rows_lose_what_the_scale_loses() {
     for value in [0.3f32, -0.3, 7.0, -0.02] {
         for format in FORMATS {
             let back = dequantise(&quantise("w", &[value; 64], 64, format).unwrap());
-            assert!(back.iter().all(|back| (back - value).abs() <= value.abs() / 1024.0), "{value} {}", back[0]);
+            assert!(
+                back.iter().all(|back| (back - value).abs() <= value.abs() / 1024.0),
+                "{value} {}",
+                back[0]
+            );
         }
     }
 }
