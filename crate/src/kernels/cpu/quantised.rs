@@ -32,7 +32,13 @@ pub fn linear_packed(
 }
 
 /// The product of rows that are quantised already, in the matrix's groups.
-pub(super) fn product(level: Level, x: &Activations, matrix: PackedMatrix<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) {
+pub(super) fn product(
+    level: Level,
+    x: &Activations,
+    matrix: PackedMatrix<'_>,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
     let shape = matrix.shape();
     assert_eq!(out.len(), x.rows * shape.outputs, "an element for every row and output");
     epilogue.check(x.rows, shape.outputs);
@@ -42,7 +48,7 @@ pub(super) fn product(level: Level, x: &Activations, matrix: PackedMatrix<'_>, e
         return;
     }
     // As many rows as leave room for panels in the second-level cache; whole tiles of them.
-    const CACHED: usize = 256 << 10;
+    const CACHED: usize = 128 << 10;
     let block = (CACHED / x.stride).clamp(24, 512).next_multiple_of(12);
     for start in (0..x.rows).step_by(block) {
         let rows = start..(start + block).min(x.rows);

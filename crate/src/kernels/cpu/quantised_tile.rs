@@ -12,6 +12,9 @@ use super::threads::Shared;
 /// Up to as many rows, a matrix is streamed from memory.
 pub const STREAMED_ROWS: usize = 5;
 
+/// Places of a matrix that are streamed at the same time: one alone does not keep the memory busy.
+const STREAMS: usize = 4;
+
 /// Bytes of a step of four columns of a panel.
 const STEP: usize = 4 * PANEL;
 
@@ -226,43 +229,51 @@ impl Few<'_> {
                 if BITS == 4 { -8 * sum } else { 0 }
             })
             .collect();
-        let mut sums = vec![[0.0f32; PANEL]; R - 1];
-        for panel in self.panels.clone() {
-            let (weights, weight_scales) = (self.matrix.panel(panel), self.matrix.panel_scales(panel));
+        let mut sums = vec![[0.0f32; PANEL]; STREAMS * (R - 1)];
+        let part = self.panels.len().div_ceil(STREAMS);
+        for first in self.panels.start..self.panels.start + part {
+            let panels = (first..self.panels.end).step_by(part);
             sums.fill([0.0; PANEL]);
             for group in 0..x.groups {
-                for lane in (0..PANEL).step_by(V * S::LANES) {
-                    let init = std::array::from_fn(|r| [simd.splat_int(excess[r * x.groups + group]); V]);
-                    // SAFETY: the group's codes of the panel and of the rows are there.
-                    let found = unsafe {
-                        dots::<S, R, V, BITS>(
-                            simd,
-                            weights.as_ptr().add(group * group_bytes + lane * 4),
-                            codes.as_ptr().add(group * shape.group),
-                            x.stride,
-                            steps,
-                            init,
-                        )
-                    };
-                    for v in 0..V {
-                        let at = lane + v * S::LANES;
-                        let weight_scale = simd.load(&weight_scales[group * PANEL + at..]);
-                        for r in 1..R {
-                            let dot = simd.to_float(simd.sub_int(found[r][v], found[0][v]));
-                            let scale = simd.splat(x.scales[(r - 1) * x.groups + group]);
-                            let sums = &mut sums[r - 1][at..];
-                            let sum = simd.fma(dot, simd.mul(weight_scale, scale), simd.load(sums));
-                            simd.store(sums, sum);
+                for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(R - 1)) {
+                    let weights = &self.matrix.panel(panel)[group * group_bytes..][..group_bytes];
+                    let weight_scales = &self.matrix.panel_scales(panel)[group * PANEL..][..PANEL];
+                    for lane in (0..PANEL).step_by(V * S::LANES) {
+                        let init =
+                            std::array::from_fn(|r| [simd.splat_int(excess[r * x.groups + group]); V]);
+                        // SAFETY: the group's codes of the panel and of the rows are there.
+                        let found = unsafe {
+                            dots::<S, R, V, BITS>(
+                                simd,
+                                weights.as_ptr().add(lane * 4),
+                                codes.as_ptr().add(group * shape.group),
+                                x.stride,
+                                steps,
+                                init,
+                            )
+                        };
+                        for v in 0..V {
+                            let at = lane + v * S::LANES;
+                            let weight_scale = simd.load(&weight_scales[at..]);
+                            for r in 1..R {
+                                let dot = simd.to_float(simd.sub_int(found[r][v], found[0][v]));
+                                let scale = simd.splat(x.scales[(r - 1) * x.groups + group]);
+                                let sums = &mut sums[r - 1][at..];
+                                let sum = simd.fma(dot, simd.mul(weight_scale, scale), simd.load(sums));
+                                simd.store(sums, sum);
+                            }
                         }
                     }
                 }
             }
-            let width = PANEL.min(shape.outputs - panel * PANEL);
-            for (row, sums) in sums.iter().enumerate() {
-                let at = row * shape.outputs + panel * PANEL;
-                // SAFETY: these columns are this thread's.
-                let out = unsafe { self.out.part(at..at + width) };
-                self.epilogue.finish(simd, sums, panel * PANEL, at, out);
+            for (panel, sums) in panels.zip(sums.chunks_exact(R - 1)) {
+                let width = PANEL.min(shape.outputs - panel * PANEL);
+                for (row, sums) in sums.iter().enumerate() {
+                    let at = row * shape.outputs + panel * PANEL;
+                    // SAFETY: these columns are this thread's.
+                    let out = unsafe { self.out.part(at..at + width) };
+                    self.epilogue.finish(simd, sums, panel * PANEL, at, out);
+                }
             }
         }
     }

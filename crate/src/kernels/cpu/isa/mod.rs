@@ -61,9 +61,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a · b + c`, rounded once or twice.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// `a < b ? b : a`.
+    /// The greater; of a NaN or of zeros with different signs, either.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `b < a ? b : a`.
+    /// The smaller; of a NaN or of zeros with different signs, either.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// Square root.
     fn sqrt(self, x: Self::F) -> Self::F;
@@ -197,13 +197,13 @@ pub enum Level {
 impl Level {
     /// Every level of this build that the machine can run, best last.
     pub fn available() -> Vec<Self> {
+        #[cfg(not(all(target_family = "wasm", target_feature = "simd128")))]
         let mut levels = vec![Self::Portable];
         #[cfg(all(target_family = "wasm", target_feature = "simd128"))]
-        {
-            levels.push(Self::Simd128);
-            if RELAXED.load(Ordering::Relaxed) != 0 {
-                levels.push(Self::RelaxedSimd);
-            }
+        let mut levels = vec![Self::Simd128];
+        #[cfg(all(target_family = "wasm", target_feature = "simd128"))]
+        if RELAXED.load(Ordering::Relaxed) != 0 {
+            levels.push(Self::RelaxedSimd);
         }
         #[cfg(target_arch = "x86_64")]
         x86::detect(&mut levels);
@@ -215,7 +215,7 @@ impl Level {
     pub fn best() -> Self {
         match BEST.load(Ordering::Relaxed) {
             0 => {
-                let best = *Self::available().last().expect("the portable level is always there");
+                let best = *Self::available().last().expect("every build has a level");
                 BEST.store(best as u8, Ordering::Relaxed);
                 best
             }
@@ -249,14 +249,15 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     dispatch_at(Level::best(), kernel)
 }
 
-/// Runs `kernel` on one of [`Level::available`]; any other level is taken as [`Level::Portable`].
+/// Runs `kernel` on one of [`Level::available`]; any other level is taken as the first of this build.
 #[inline]
 pub(crate) fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
     match level {
         #[cfg(all(target_family = "wasm", target_feature = "simd128"))]
-        Level::Simd128 => wasm::simd128(kernel),
-        #[cfg(all(target_family = "wasm", target_feature = "simd128"))]
         Level::RelaxedSimd => wasm::relaxed(kernel),
+        // The portable code is not linked where there is better.
+        #[cfg(all(target_family = "wasm", target_feature = "simd128"))]
+        _ => wasm::simd128(kernel),
         // SAFETY: levels other than the portable one come from detection only.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { x86::avx2(kernel) },
@@ -266,6 +267,7 @@ pub(crate) fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { x86::avx512(kernel) },
+        #[cfg(not(all(target_family = "wasm", target_feature = "simd128")))]
         _ => kernel.run(Portable),
     }
 }
