@@ -2,13 +2,13 @@
 
 use super::super::contract::AttentionSpec;
 use super::isa::{Isa, Kernel, Level, dispatch_at};
+use super::scratch;
 use super::sweep::{self, Sweep};
 use super::threads::{Shared, split};
 use super::tiles::{self, Head, Sight};
-use super::scratch;
 
 /// From this many queries over the same keys on, repacking the keys is worth it.
-const MANY: usize = 8;
+const MANY: usize = 16;
 
 /// `softmax(q·kᵀ/√head_dim)·v`: `[batch·queries, heads·head_dim]`; see
 /// [`Kernels::attention`](super::super::Kernels::attention).

@@ -7,13 +7,7 @@ use super::samples::Samples;
 use super::step_attention::step_attention_at;
 
 /// The context of one query and head over the keys at `places`, each with whether it is hidden.
-fn exact(
-    q: &[f32],
-    kv: &[f32],
-    places: &[(usize, bool)],
-    k_offset: usize,
-    v_offset: usize,
-) -> Vec<f64> {
+fn exact(q: &[f32], kv: &[f32], places: &[(usize, bool)], k_offset: usize, v_offset: usize) -> Vec<f64> {
     let dim = q.len();
     let scores: Vec<f64> = places
         .iter()
@@ -79,7 +73,14 @@ fn packed(batch: usize, seq: usize, heads: usize, head_dim: usize) -> AttentionS
 }
 
 /// Queries of their own over keys and values side by side.
-fn crossed(batch: usize, queries: usize, kv_batch: usize, keys: usize, heads: usize, head_dim: usize) -> AttentionSpec {
+fn crossed(
+    batch: usize,
+    queries: usize,
+    kv_batch: usize,
+    keys: usize,
+    heads: usize,
+    head_dim: usize,
+) -> AttentionSpec {
     AttentionSpec::crossed(batch, queries, kv_batch, keys, heads, head_dim)
 }
 

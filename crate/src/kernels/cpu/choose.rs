@@ -51,7 +51,8 @@ fn advance_at(level: Level, logits: &[f32], now: &mut [i32], entry: &mut [i32], 
         } else {
             // Two, in case the first is the banned one.
             let (best, log_sum) = dispatch_at(level, Look { logits, k: 2 });
-            let chosen = (0..2).filter_map(|i| best.get(i)).find(|(_, id)| !(banned && *id == spec.eos as usize));
+            let chosen =
+                (0..2).filter_map(|i| best.get(i)).find(|(_, id)| !(banned && *id == spec.eos as usize));
             (*token, log_prob) = match chosen {
                 Some((value, id)) if value > f32::NEG_INFINITY => (id as i32, value - log_sum),
                 _ => (0, f32::NEG_INFINITY),

@@ -1,7 +1,7 @@
 //! The kernels on burn's tensors.
 
-use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::Flex;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
@@ -70,12 +70,7 @@ impl Kernels for Flex {
         tensor(norm::normalise(floats(&x), width), [rows, width])
     }
 
-    fn attention(
-        q: FlexTensor,
-        kv: FlexTensor,
-        pads: Option<FlexTensor>,
-        spec: AttentionSpec,
-    ) -> FlexTensor {
+    fn attention(q: FlexTensor, kv: FlexTensor, pads: Option<FlexTensor>, spec: AttentionSpec) -> FlexTensor {
         let out = attention::attention(floats(&q), floats(&kv), pads.as_ref().map(ints), &spec);
         tensor(out, [spec.batch * spec.queries, spec.heads * spec.head_dim])
     }

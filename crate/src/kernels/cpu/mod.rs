@@ -33,6 +33,8 @@ mod tiles;
 #[cfg(test)]
 mod attention_tests;
 #[cfg(test)]
+mod flex_tests;
+#[cfg(test)]
 mod quantised_tests;
 #[cfg(test)]
 mod samples;

@@ -1,11 +1,10 @@
 //! Attention of a few queries: keys and values are read once, where they stand, in their order.
+#![allow(unsafe_code, reason = "inner loops without bounds checks")]
 
 use super::exp::weigh;
 use super::isa::Isa;
 use super::tiles::{Sight, hide, score_scale};
 
-/// Queries that are multiplied with a key at once.
-const AT_ONCE: usize = 4;
 /// Keys whose values are added at once, so that the sums are loaded and stored less often.
 const KEYS: usize = 4;
 
@@ -86,29 +85,40 @@ impl<R: Fn(usize) -> usize> Sweep<'_, R> {
                 let q = |row: usize| &self.q[row * self.q_stride + head * dim..][..dim];
                 let mut put = |row: usize, sum: f32| scores[(row * heads + head) * keys + key] = sum * scale;
                 let mut row = 0;
-                while row + AT_ONCE <= self.rows {
-                    let sums = dots(simd, [q(row), q(row + 1), q(row + 2), q(row + 3)], k);
-                    sums.into_iter().enumerate().for_each(|(i, sum)| put(row + i, sum));
-                    row += AT_ONCE;
-                }
                 while row < self.rows {
-                    put(row, dots(simd, [q(row)], k)[0]);
-                    row += 1;
+                    // As many at once as there are, up to four.
+                    row += match self.rows - row {
+                        1 => each(dots(simd, [q(row)], k), row, &mut put),
+                        2 => each(dots(simd, [q(row), q(row + 1)], k), row, &mut put),
+                        3 => each(dots(simd, [q(row), q(row + 1), q(row + 2)], k), row, &mut put),
+                        _ => each(dots(simd, [q(row), q(row + 1), q(row + 2), q(row + 3)], k), row, &mut put),
+                    };
                 }
             }
         }
     }
 }
 
-/// The products of `N` vectors with one.
+/// Hands the numbers of `row..` on; how many there were.
+#[inline(always)]
+fn each<const N: usize>(sums: [f32; N], row: usize, put: &mut impl FnMut(usize, f32)) -> usize {
+    sums.into_iter().enumerate().for_each(|(i, sum)| put(row + i, sum));
+    N
+}
+
+/// The products of `N` vectors with one, all of one length.
 #[inline(always)]
 fn dots<S: Isa, const N: usize>(simd: S, a: [&[f32]; N], b: &[f32]) -> [f32; N] {
-    let mut sums = [simd.zero(); N];
+    assert!(a.iter().all(|a| a.len() == b.len()), "one length");
     let whole = b.len() - b.len() % S::LANES;
+    let mut sums = [simd.zero(); N];
     for i in (0..whole).step_by(S::LANES) {
-        let b = simd.load(&b[i..]);
-        for (sum, a) in sums.iter_mut().zip(a) {
-            *sum = simd.fma(simd.load(&a[i..]), b, *sum);
+        // SAFETY: a vector's worth from `i` on lies before `whole`, and that in every slice.
+        unsafe {
+            let b = simd.load_at(b.as_ptr().add(i));
+            for (sum, a) in sums.iter_mut().zip(a) {
+                *sum = simd.fma(simd.load_at(a.as_ptr().add(i)), b, *sum);
+            }
         }
     }
     let mut out = [0.0; N];
@@ -122,14 +132,20 @@ fn dots<S: Isa, const N: usize>(simd: S, a: [&[f32]; N], b: &[f32]) -> [f32; N] 
 /// To `out` the values, each times its weight.
 #[inline(always)]
 fn add_values<S: Isa>(simd: S, weights: [f32; KEYS], v: [&[f32]; KEYS], out: &mut [f32]) {
+    assert!(v.iter().all(|v| v.len() == out.len()), "one length");
     let whole = out.len() - out.len() % S::LANES;
     let [w0, w1, w2, w3] = weights.map(|weight| simd.splat(weight));
+    let [v0, v1, v2, v3] = v.map(|v| v.as_ptr());
     for i in (0..whole).step_by(S::LANES) {
-        let sum = simd.fma(w0, simd.load(&v[0][i..]), simd.load(&out[i..]));
-        let sum = simd.fma(w1, simd.load(&v[1][i..]), sum);
-        let sum = simd.fma(w2, simd.load(&v[2][i..]), sum);
-        let sum = simd.fma(w3, simd.load(&v[3][i..]), sum);
-        simd.store(&mut out[i..], sum);
+        // SAFETY: a vector's worth from `i` on lies before `whole`, and that in every slice.
+        unsafe {
+            let to = out.as_mut_ptr().add(i);
+            let sum = simd.fma(w0, simd.load_at(v0.add(i)), simd.load_at(to));
+            let sum = simd.fma(w1, simd.load_at(v1.add(i)), sum);
+            let sum = simd.fma(w2, simd.load_at(v2.add(i)), sum);
+            let sum = simd.fma(w3, simd.load_at(v3.add(i)), sum);
+            simd.store_at(to, sum);
+        }
     }
     for i in whole..out.len() {
         out[i] += (0..KEYS).map(|key| weights[key] * v[key][i]).sum::<f32>();

@@ -85,7 +85,7 @@ impl Kernel for Head<'_> {
         let (v, rest) = rest.split_at_mut(keys * dim.next_multiple_of(wide));
         let (scores, _) = rest.split_at_mut(BLOCK * padded);
         self.pack_keys(k, wide);
-        self.pack_values(v, wide);
+        self.pack_values(simd, v, wide);
         for first in (0..self.rows).step_by(BLOCK) {
             let rows = BLOCK.min(self.rows - first);
             let reach = (first..first + rows).map(|row| self.sight.of(row)).max().unwrap_or(0);
@@ -145,14 +145,16 @@ impl Head<'_> {
     fn pack_keys(&self, to: &mut [f32], wide: usize) {
         let scale = score_scale(self.dim);
         for (panel, to) in to.chunks_exact_mut(wide * self.dim).enumerate() {
-            for lane in 0..wide {
-                let key = panel * wide + lane;
-                let lanes = to[lane..].iter_mut().step_by(wide);
-                if key < self.keys {
-                    let k = &self.k[key * self.kv_stride..][..self.dim];
-                    lanes.zip(k).for_each(|(to, k)| *to = k * scale);
-                } else {
-                    lanes.for_each(|to| *to = 0.0);
+            let keys = wide.min(self.keys - panel * wide);
+            if keys < wide {
+                to.fill(0.0);
+            }
+            for lane in 0..keys {
+                let k = &self.k[(panel * wide + lane) * self.kv_stride..][..self.dim];
+                let to = to.as_mut_ptr();
+                for (i, k) in k.iter().enumerate() {
+                    // SAFETY: `i` is below `dim` and the lane below `wide`.
+                    unsafe { *to.add(i * wide + lane) = k * scale };
                 }
             }
         }
@@ -160,13 +162,18 @@ impl Head<'_> {
 
     /// Panels of `wide` columns: `[panel][key][wide]`, zeros where there are no more columns.
     #[inline(always)]
-    fn pack_values(&self, to: &mut [f32], wide: usize) {
-        for (panel, to) in to.chunks_exact_mut(self.keys * wide).enumerate() {
-            let from = panel * wide;
-            let len = wide.min(self.dim - from);
-            for (key, to) in to.chunks_exact_mut(wide).enumerate() {
-                to[..len].copy_from_slice(&self.v[key * self.kv_stride + from..][..len]);
-                to[len..].fill(0.0);
+    fn pack_values<S: Isa>(&self, simd: S, to: &mut [f32], wide: usize) {
+        for key in 0..self.keys {
+            let v = &self.v[key * self.kv_stride..][..self.dim];
+            for (panel, v) in v.chunks(wide).enumerate() {
+                let to = &mut to[(panel * self.keys + key) * wide..][..wide];
+                if v.len() == wide {
+                    simd.store(to, simd.load(v));
+                    simd.store(&mut to[S::LANES..], simd.load(&v[S::LANES..]));
+                } else {
+                    to[..v.len()].copy_from_slice(v);
+                    to[v.len()..].fill(0.0);
+                }
             }
         }
     }
