@@ -99,6 +99,14 @@ impl Float {
         }
     }
 
+    /// Its bytes.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
     /// Its name in WGSL.
     pub(crate) fn wgsl(self) -> &'static str {
         match self {
@@ -114,6 +122,19 @@ impl Float {
             Self::F16 => "enable f16;",
         }
     }
+}
+
+/// Parameters as the uniform has them.
+///
+/// # Panics
+/// When one needs more than 32 bits: WebGPU has no buffer that large.
+pub(crate) fn words<const N: usize>(sizes: [usize; N]) -> [u32; N] {
+    sizes.map(|size| u32::try_from(size).expect("no buffer is that large"))
+}
+
+/// The names that hold, for [`fill`].
+pub(crate) fn holding(flags: &[(&'static str, bool)]) -> Vec<&'static str> {
+    flags.iter().filter(|(_, holds)| *holds).map(|(name, _)| *name).collect()
 }
 
 /// Makes WGSL from a template.

@@ -1,6 +1,43 @@
 //! The arithmetic in WGSL, for WebGPU in the browser and wgpu natively.
+//!
+//! Every operation is a function in the file of its name, beside its shaders; [`launch`] takes them to
+//! the device. Parameters that change with the input are uniforms, so that a pipeline is compiled for
+//! each model and not for each image or prompt.
 
 mod adapter;
+mod attention;
+mod choose;
+mod embed;
 pub(crate) mod launch;
+mod layer_norm;
 
 pub use adapter::Adapter;
+
+/// Every shader in representative variants, named: for tests that compile them elsewhere.
+#[cfg(not(target_family = "wasm"))]
+pub fn sources() -> Vec<(String, String)> {
+    use launch::{Float, Shader};
+
+    fn named<S: Shader>(shader: S) -> (String, String) {
+        (format!("{shader:?}"), shader.source())
+    }
+    let mut all = Vec::new();
+    for float in [Float::F32, Float::F16] {
+        all.extend(layer_norm::variants(float).into_iter().map(named));
+        let (many, few, step) = attention::variants(float);
+        all.extend(many.into_iter().map(named));
+        all.extend(few.into_iter().map(named));
+        all.extend(step.into_iter().map(named));
+        let (embed, assemble) = embed::variants(float);
+        all.extend(embed.into_iter().map(named));
+        all.push(named(assemble));
+        let (best, top_k, advance) = choose::variants(float);
+        all.extend(best.into_iter().map(named));
+        all.push(named(top_k));
+        all.push(named(advance));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;
