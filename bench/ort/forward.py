@@ -1,9 +1,9 @@
 """Logits of a fixed picture and prefix: how far onnxruntime's quantised graphs are from its own f32.
 
     python forward.py --graphs DIR --precisions int8,q4      prints {"int8": error, "q4": error} as JSON
-    python forward.py --graphs DIR --dump FILE               writes the f32 logits [tokens, vocabulary] as raw f32
+    … --compare FILE      adds "f32": how far raw f32 logits [tokens, vocabulary] of another engine are from its own
 
-The picture and the prefix are those of bench/page/picture.mjs.
+The picture is that of bench/page/picture.mjs; picture and prefix are those of `blip probe logits`.
 """
 
 import argparse
@@ -18,13 +18,11 @@ PREFIX = [30522] + list(range(1037, 1046))
 
 def pixels(size):
     """A normalised picture [1,3,size,size] from a linear congruential generator, in [-1, 1)."""
-    count, state = 3 * size * size, np.uint32(12345)
-    # x' = a·x + c, unrolled: the first powers by doubling would do as well, but this is read more easily.
-    values, x = np.empty(count, np.uint32), int(state)
-    for i in range(count):
-        x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
-        values[i] = x
-    return (values.astype(np.float64) / 2**31 - 1).astype(np.float32).reshape(1, 3, size, size)
+    state, values = 12345, np.empty(3 * size * size)
+    for i in range(values.size):
+        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+        values[i] = state
+    return (values / 2**31 - 1).astype(np.float32).reshape(1, 3, size, size)
 
 
 def relative_error(value, reference):
@@ -59,15 +57,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graphs", type=pathlib.Path, required=True)
     parser.add_argument("--precisions", default="")
-    parser.add_argument("--dump", type=pathlib.Path)
+    parser.add_argument("--compare", type=pathlib.Path)
     a = parser.parse_args()
     exact = Graphs(a.graphs, "fp32")
     picture = pixels(exact.vision.get_inputs()[0].shape[2])
     _, reference = exact.run(picture, PREFIX)
     del exact
-    if a.dump:
-        reference.astype("<f4").tofile(a.dump)
     errors = {}
+    if a.compare:
+        errors["f32"] = relative_error(np.fromfile(a.compare, "<f4").reshape(reference.shape), reference)
     for precision in filter(None, a.precisions.split(",")):
         _, logits = Graphs(a.graphs, precision).run(picture, PREFIX)
         errors[precision] = relative_error(logits, reference)

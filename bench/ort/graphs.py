@@ -1,4 +1,4 @@
-"""BLIP captioning as ONNX graphs, written node by node from a checkpoint in Hugging Face's layout.
+"""BLIP captioning as ONNX graphs, written node by node from an f32 model directory of `blip convert`.
 
     python graphs.py --checkpoint DIR --out DIR [--parts vision,crosskv,step]
 
@@ -181,7 +181,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--parts", default=",".join(PARTS))
     a = parser.parse_args()
-    config = json.loads((a.checkpoint / "config.json").read_text())
+    config = json.loads((a.checkpoint / "blip.json").read_text())["config"]
     weights = tensors.read(a.checkpoint / "model.safetensors")
     a.out.mkdir(parents=True, exist_ok=True)
     for part in a.parts.split(","):

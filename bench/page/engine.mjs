@@ -1,16 +1,23 @@
 /**
- * The engine as the benchmark uses it: the only file here that knows the bindings of the wasm module.
+ * The engine as the benchmark uses it, through the SDK's own modules but without its worker: the only
+ * file here that knows them.
  */
 
-import init, { Engine } from "/pkg/wasm/blip.js";
+import { startModule } from "/pkg/engine.js";
+import { openModel } from "/pkg/store.js";
+import bindings from "/pkg/wasm/blip.js";
 import { rgbaPicture } from "./picture.mjs";
 
 /** Sequences count the token they begin with. */
 const PROMPT_TOKENS = 1;
+/** Nothing here is aborted. */
+const { signal } = new AbortController();
 
 /** Starts the module and opens `device`, "cpu" or "webgpu"; resolves to an `OpenEngine`. */
 export async function open(device) {
-  const { memory } = await init({ module_or_path: "/pkg/wasm/blip_bg.wasm" });
+  const { Engine } = await startModule({}, signal);
+  // A module that runs already answers with what it exports.
+  const { memory } = await bindings();
   return new OpenEngine(await Engine.open(device), memory);
 }
 
@@ -33,26 +40,22 @@ class OpenEngine {
   /** Streams the model whose blip.json is at `url` to the device. */
   async load(url) {
     const text = await (await fetch(url)).text();
-    const manifest = JSON.parse(text);
-    this.imageSize = manifest.config.vision_config.image_size;
+    this.imageSize = JSON.parse(text).config.vision_config.image_size;
+    const model = await openModel(url, () => {}, signal);
     this.engine.beginLoad(text);
-    const weights = await fetch(new URL(manifest.files.weights.path, url));
-    const reader = weights.body.getReader();
-    for (let part = await reader.read(); !part.done; part = await reader.read()) this.engine.push(part.value);
-    const vocab = await fetch(new URL(manifest.files.vocab.path, url));
-    await this.engine.finishLoad(new Uint8Array(await vocab.arrayBuffer()));
+    await model.pourWeights((piece) => this.engine.push(piece));
+    await this.engine.finishLoad(model.vocab);
   }
 
   /** Compiles pipelines. */
   async warmUp() {
-    await this.engine.warmUp(() => true);
+    await this.engine.warmUp(() => {});
   }
 
   /** One encoding of the picture, waited for: milliseconds. */
   async vision() {
-    const begun = performance.now();
-    await this.engine.encodePixels(rgbaPicture(this.imageSize), this.imageSize, this.imageSize);
-    return { visionMs: performance.now() - begun };
+    const { visionMs } = await this.caption({ tokens: 1 });
+    return { visionMs };
   }
 
   /** A caption of exactly `tokens` tokens: where its time went. */

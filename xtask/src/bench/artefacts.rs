@@ -9,6 +9,7 @@ use crate::process::{output, run};
 use crate::setup::digest;
 use crate::workspace::{Workspace, read};
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use std::process::Command;
 
 /// Any seed would do; every artefact has it.
 const SEED: &str = "7";
+/// What decides on the numbers in a model directory.
+const WEIGHTS: &[&str] = &["crate/src/convert.rs", "crate/src/weights"];
 /// The size of the published base models.
 const FULL: u32 = 384;
 /// Small enough for a software GPU to encode.
@@ -42,9 +45,10 @@ impl Artefacts {
         let python = python(workspace, &folder)?;
         let artefacts = Self { folder, onnxruntime, python };
         artefacts.checkpoint(workspace, FULL)?;
-        artefacts.checkpoint(workspace, SMALL)?;
         artefacts.graphs(workspace, FULL, "vision,crosskv,step", &["int8", "q4"])?;
-        artefacts.ours(workspace, "q8", FULL)?;
+        for kind in ["q8", "q4"] {
+            artefacts.ours(workspace, kind, FULL)?;
+        }
         artefacts.ours(workspace, "mixed", FULL)?;
         artefacts.ours(workspace, "mixed", SMALL)?;
         if !quick {
@@ -60,7 +64,7 @@ impl Artefacts {
         self.folder.join(format!("onnx-{FULL}"))
     }
 
-    /// Our full-size model of a kind, `q8` or `mixed`.
+    /// Our full-size model of a kind: `q8`, `q4` or `mixed`.
     pub fn full_model(&self, kind: &str) -> PathBuf {
         self.folder.join(format!("ours-{kind}-{FULL}"))
     }
@@ -70,26 +74,16 @@ impl Artefacts {
         self.folder.join(format!("checkpoint-{FULL}"))
     }
 
-    /// Random weights in Hugging Face's layout; other sizes are cut from the full one.
+    /// Random weights as f32 in Hugging Face's layout.
     fn checkpoint(&self, workspace: &Workspace, size: u32) -> Result<()> {
-        let sources = &["bench/ort/checkpoint.py", "bench/ort/tensors.py"];
-        made(workspace, &self.folder.join(format!("checkpoint-{size}")), sources, SEED, |out| {
-            let mut command = self.script(workspace, "checkpoint.py");
-            if size == FULL {
-                let keys = workspace.path("tests/fixtures/state_dict_keys.json");
-                command.args(["random", "--seed", SEED, "--keys"]).arg(keys);
-            } else {
-                command.args(["resize", "--size", &size.to_string(), "--from"]).arg(self.full_checkpoint());
-            }
-            run(command.arg("--out").arg(out))
-        })
+        self.convert(workspace, &format!("checkpoint-{size}"), size, &["--id", "f32", "--dtype", "f32"])
     }
 
     /// ONNX graphs of a checkpoint: f32 and the given precisions.
     fn graphs(&self, workspace: &Workspace, size: u32, parts: &str, precisions: &[&str]) -> Result<()> {
-        let sources = &["bench/ort/checkpoint.py", "bench/ort/graphs.py", "bench/ort/quantise.py"];
+        let sources = [WEIGHTS, &["bench/ort/graphs.py", "bench/ort/quantise.py"]].concat();
         let recipe = format!("{SEED} {parts} {}", precisions.join(" "));
-        made(workspace, &self.folder.join(format!("onnx-{size}")), sources, &recipe, |out| {
+        made(workspace, &self.folder.join(format!("onnx-{size}")), &sources, &recipe, |out| {
             let checkpoint = self.folder.join(format!("checkpoint-{size}"));
             let mut command = self.script(workspace, "graphs.py");
             run(command.args(["--parts", parts, "--checkpoint"]).arg(checkpoint).arg("--out").arg(out))?;
@@ -102,23 +96,39 @@ impl Artefacts {
         })
     }
 
-    /// A model directory of ours: all 8 bit (`q8`), or 8-bit vision with 4-bit text (`mixed`).
+    /// A model directory of ours: all 8 bit (`q8`), all 4 bit (`q4`), or 8-bit vision with 4-bit text.
     fn ours(&self, workspace: &Workspace, kind: &str, size: u32) -> Result<()> {
-        let sources = &["bench/ort/checkpoint.py", "crate/src/convert.rs", "crate/src/weights"];
-        let recipe = format!("{SEED} {kind}");
-        made(workspace, &self.folder.join(format!("ours-{kind}-{size}")), sources, &recipe, |out| {
-            let checkpoint = self.folder.join(format!("checkpoint-{size}"));
-            let dtype: &[&str] =
-                if kind == "mixed" { &["--vision", "q8", "--text", "q4"] } else { &["--dtype", kind] };
+        let dtype: &[&str] = match kind {
+            "mixed" => &["--id", "mixed", "--vision", "q8", "--text", "q4"],
+            kind => &["--id", kind, "--dtype", kind],
+        };
+        self.convert(workspace, &format!("ours-{kind}-{size}"), size, dtype)
+    }
+
+    /// BLIP-base with seeded random weights at an image size; the same seed gives every size and
+    /// precision the same network.
+    fn convert(&self, workspace: &Workspace, name: &str, size: u32, options: &[&str]) -> Result<()> {
+        let recipe = format!("{SEED} {}", options.join(" "));
+        made(workspace, &self.folder.join(name), WEIGHTS, &recipe, |out| {
+            let shape = if size == FULL { PathBuf::from("base") } else { self.resized_config(size)? };
             run(blip(workspace)
-                .args(["convert", "--id", "random", "--licence", "CC0-1.0"])
-                .args(dtype)
-                .arg("--vocab")
-                .arg(checkpoint.join("vocab.txt"))
+                .args(["convert", "--seed", SEED, "--licence", "CC0-1.0"])
+                .args(options)
+                .arg("--random")
+                .arg(shape)
                 .arg("--out")
-                .arg(out)
-                .arg(&checkpoint))
+                .arg(out))
         })
+    }
+
+    /// The configuration of the full-size checkpoint with another image size, as a file.
+    fn resized_config(&self, size: u32) -> Result<PathBuf> {
+        let manifest = read(&self.full_checkpoint().join("blip.json"))?;
+        let mut config = serde_json::from_str::<Value>(&manifest)?["config"].take();
+        config["vision_config"]["image_size"] = json!(size);
+        let path = self.folder.join(format!("config-{size}.json"));
+        fs::write(&path, config.to_string())?;
+        Ok(path)
     }
 
     /// A script of `bench/ort` about to be run.

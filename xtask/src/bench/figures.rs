@@ -346,10 +346,14 @@ fn quality_rows(native: &Native) -> Vec<Row> {
     let error = |kind: &str, theirs: &str| {
         let figure =
             format!("base with seeded weights: relative error of the logits, {kind} (theirs: {theirs})");
-        Row::new(&figure, "fraction", Bar::Stated, Of::Ours).with(
+        let row = Row::new(&figure, "fraction", Bar::Stated, Of::Ours).with(
             native.value(&format!("logits.ours.{kind}")),
             Some(native.value(&format!("logits.theirs.{theirs}"))),
-        )
+        );
+        match native.value("logits.theirs.f32") {
+            Ok(apart) => row.without_verdict(&format!("in f32 the two engines are {apart:.1e} apart")),
+            Err(_) => row,
+        }
     };
     vec![drop("q8", 1.0), drop("q4", 3.0), error("q8", "int8"), error("q4", "q4")]
 }

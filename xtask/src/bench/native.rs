@@ -13,6 +13,7 @@ use std::process::Command;
 
 /// Held-out scenes of the `tiny` model's exam.
 const SCENES: u32 = 500;
+const F32_LOGITS: &str = "logits.f32";
 
 /// Figures by name, each there or with the reason why not.
 #[derive(Default)]
@@ -86,8 +87,8 @@ pub fn measure(workspace: &Workspace, artefacts: &Artefacts, quick: bool) -> Nat
     for precision in ["q4", "int8"] {
         native.put(&format!("disk.theirs.{precision}"), graph_bytes(&artefacts.full_graphs(), precision));
     }
-    native.put_all("logits.theirs.", &["int8", "q4"], their_logits(workspace, artefacts));
-    native.put_all("logits.ours.", &["q8", "q4"], our_logits(workspace, artefacts));
+    native.put_all("logits.ours.", &["q8", "q4", "mixed"], our_logits(workspace, artefacts));
+    native.put_all("logits.theirs.", &["int8", "q4", "f32"], their_logits(workspace, artefacts));
     native.put_all("kernels.", &["gemm", "gemv", "software"], kernel_fractions(workspace));
     if !quick {
         for kind in ["f32", "q8", "q4"] {
@@ -105,16 +106,27 @@ fn graph_bytes(folder: &Path, precision: &str) -> Result<f64> {
     sizes.into_iter().try_fold(0.0, |sum, size| Ok(sum + size? as f64))
 }
 
-/// Relative errors of onnxruntime's quantised graphs against its own f32.
-fn their_logits(workspace: &Workspace, artefacts: &Artefacts) -> Result<Value> {
-    let mut command = artefacts.script(workspace, "forward.py");
-    last_json(&mut command.args(["--precisions", "int8,q4", "--graphs"]).arg(artefacts.full_graphs()))
+/// Relative errors of our quantised models against our own f32, whose logits are kept.
+fn our_logits(workspace: &Workspace, artefacts: &Artefacts) -> Result<Value> {
+    let models = ["q8", "q4", "mixed"].map(|kind| artefacts.full_model(kind));
+    last_json(
+        blip(workspace)
+            .args(["probe", "logits", "--write"])
+            .arg(artefacts.folder.join(F32_LOGITS))
+            .arg(artefacts.full_checkpoint())
+            .args(models),
+    )
 }
 
-/// The same of ours: the picture and the prefix are those of `bench/ort/forward.py`.
-fn our_logits(workspace: &Workspace, artefacts: &Artefacts) -> Result<Value> {
-    let checkpoint = artefacts.full_checkpoint();
-    last_json(&mut blip(workspace).args(["probe", "logits", "--formats", "q8,q4"]).arg(checkpoint))
+/// Those of onnxruntime's quantised graphs against its own f32; and `f32`, that of ours from theirs.
+fn their_logits(workspace: &Workspace, artefacts: &Artefacts) -> Result<Value> {
+    let mut command = artefacts.script(workspace, "forward.py");
+    command.args(["--precisions", "int8,q4", "--graphs"]).arg(artefacts.full_graphs());
+    let ours = artefacts.folder.join(F32_LOGITS);
+    if ours.is_file() {
+        command.arg("--compare").arg(ours);
+    }
+    last_json(&mut command)
 }
 
 /// What our matrix kernels reach of a pure multiply-add loop and of a copy on the native adapter.

@@ -5,6 +5,7 @@ mod caption;
 mod convert;
 mod index;
 mod inspect;
+mod probe;
 #[cfg(feature = "train")]
 mod scenes;
 mod source;
@@ -31,6 +32,9 @@ enum Command {
     Convert(convert::Arguments),
     /// Write the index of a folder of model directories.
     Index(index::Arguments),
+    /// Figures for the benchmark.
+    #[command(subcommand, hide = true)]
+    Probe(probe::Command),
     /// Train a model.
     #[cfg(feature = "train")]
     #[command(subcommand)]
@@ -47,6 +51,7 @@ fn main() -> std::process::ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Index(arguments) => index::run(&arguments),
+        Command::Probe(command) => probe::run(&command),
         #[cfg(feature = "train")]
         Command::Train(command) => train::run(&command),
         #[cfg(feature = "train")]
