@@ -239,8 +239,7 @@ impl Few<'_> {
                     let weights = &self.matrix.panel(panel)[group * group_bytes..][..group_bytes];
                     let weight_scales = &self.matrix.panel_scales(panel)[group * PANEL..][..PANEL];
                     for lane in (0..PANEL).step_by(V * S::LANES) {
-                        let init =
-                            std::array::from_fn(|r| [simd.splat_int(excess[r * x.groups + group]); V]);
+                        let init = std::array::from_fn(|r| [simd.splat_int(excess[r * x.groups + group]); V]);
                         // SAFETY: the group's codes of the panel and of the rows are there.
                         let found = unsafe {
                             dots::<S, R, V, BITS>(

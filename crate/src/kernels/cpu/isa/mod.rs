@@ -8,7 +8,6 @@
 //! bodies exists for browsers that lack it, and [`enable_relaxed_simd`] is called where it does not run.
 #![allow(unsafe_code, reason = "vector loads and stores, and functions for one instruction set")]
 
-mod exp;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -17,7 +16,6 @@ mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use exp::exp;
 pub use portable::Portable;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -61,9 +59,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a · b + c`, rounded once or twice.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// The greater; of a NaN or of zeros with different signs, either.
+    /// `a < b ? b : a`: the first of NaNs.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The smaller; of a NaN or of zeros with different signs, either.
+    /// `b < a ? b : a`: the first of NaNs.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// Square root.
     fn sqrt(self, x: Self::F) -> Self::F;

@@ -27,9 +27,9 @@ pub fn relaxed<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Relaxed(()))
 }
 
-/// Both sets, which differ in four operations.
+/// Both sets, which differ in `fma` and `dot`.
 macro_rules! lanes {
-    ($isa:ident, $rows:literal, $fma:expr, $max:expr, $min:expr, $dot:expr) => {
+    ($isa:ident, $rows:literal, $fma:expr, $dot:expr) => {
         impl Isa for $isa {
             type F = v128;
             type I = v128;
@@ -72,11 +72,11 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn max(self, a: v128, b: v128) -> v128 {
-                $max(a, b)
+                max(a, b)
             }
             #[inline(always)]
             fn min(self, a: v128, b: v128) -> v128 {
-                $min(a, b)
+                min(a, b)
             }
             #[inline(always)]
             fn sqrt(self, x: v128) -> v128 {
@@ -93,7 +93,7 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn greatest(self, x: v128) -> f32 {
-                let pairs = $max(x, i32x4_shuffle::<2, 3, 2, 3>(x, x));
+                let pairs = max(x, i32x4_shuffle::<2, 3, 2, 3>(x, x));
                 f32x4_extract_lane::<0>(pairs).max(f32x4_extract_lane::<1>(pairs))
             }
 
@@ -171,8 +171,8 @@ fn mul_add(a: v128, b: v128, c: v128) -> v128 {
     f32x4_add(f32x4_mul(a, b), c)
 }
 
-/// Not `f32x4_pmax`: features are the whole module's for the code generator, so it would make that the
-/// relaxed instruction in functions which must do without. The same goes for `min`.
+/// Not `f32x4_pmax`: features are the whole module's for the code generator, which makes that the
+/// relaxed instruction, in functions that must do without as well, and with another result for NaN.
 #[inline(always)]
 fn max(a: v128, b: v128) -> v128 {
     v128_bitselect(b, a, f32x4_lt(a, b))
@@ -193,12 +193,7 @@ fn widening_dot(sum: v128, weights: v128, codes: v128) -> v128 {
     i32x4_add(i32x4_add(sum, even), odd)
 }
 
-lanes!(Simd128, 4, mul_add, max, min, widening_dot);
-lanes!(
-    Relaxed,
-    6,
-    f32x4_relaxed_madd,
-    f32x4_relaxed_max,
-    f32x4_relaxed_min,
-    |sum, weights, codes| i32x4_relaxed_dot_i8x16_i7x16_add(weights, codes, sum)
-);
+lanes!(Simd128, 4, mul_add, widening_dot);
+lanes!(Relaxed, 6, f32x4_relaxed_madd, |sum, weights, codes| i32x4_relaxed_dot_i8x16_i7x16_add(
+    weights, codes, sum
+));
