@@ -140,15 +140,13 @@ impl Kernel for Head<'_> {
 
 impl Head<'_> {
     /// Panels of `wide` keys, each panel transposed, so that lanes are keys: `[panel][dim][wide]`,
-    /// scaled so that scores are powers of two. Zeros stand where there are no more keys.
+    /// scaled so that scores are powers of two. In lanes without a key stands anything: nobody
+    /// looks at their scores.
     #[inline(always)]
     fn pack_keys(&self, to: &mut [f32], wide: usize) {
         let scale = score_scale(self.dim);
         for (panel, to) in to.chunks_exact_mut(wide * self.dim).enumerate() {
             let keys = wide.min(self.keys - panel * wide);
-            if keys < wide {
-                to.fill(0.0);
-            }
             for lane in 0..keys {
                 let k = &self.k[(panel * wide + lane) * self.kv_stride..][..self.dim];
                 let to = to.as_mut_ptr();
@@ -160,7 +158,7 @@ impl Head<'_> {
         }
     }
 
-    /// Panels of `wide` columns: `[panel][key][wide]`, zeros where there are no more columns.
+    /// Panels of `wide` columns: `[panel][key][wide]`, anything where there are no more columns.
     #[inline(always)]
     fn pack_values<S: Isa>(&self, simd: S, to: &mut [f32], wide: usize) {
         for key in 0..self.keys {
@@ -172,7 +170,6 @@ impl Head<'_> {
                     simd.store(&mut to[S::LANES..], simd.load(&v[S::LANES..]));
                 } else {
                     to[..v.len()].copy_from_slice(v);
-                    to[v.len()..].fill(0.0);
                 }
             }
         }
