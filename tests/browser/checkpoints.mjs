@@ -51,6 +51,7 @@ export async function answer(kind, path, real) {
   const weights = serialise(EDITS[kind](parse(await real(path.replace(/[^/]*$/, manifest.files.weights.path)))));
   if (path.endsWith(".safetensors")) return weights;
   manifest.files.weights.bytes = weights.length;
+  delete manifest.files.weights.chunks;
   manifest.files.weights.sha256 = createHash("sha256").update(weights).digest("hex");
   return Buffer.from(JSON.stringify(manifest));
 }

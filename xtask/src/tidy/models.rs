@@ -50,7 +50,7 @@ fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Re
         return Ok(());
     };
     let manifest: Value = serde_json::from_str(&manifest)?;
-    for field in ["id", "tasks", "dtype", "licence"] {
+    for field in ["id", "tasks", "quantisation", "licence"] {
         if manifest[field] != entry[field] {
             violations.push(format!(
                 "{shown}: `{field}` is {} here and {} in the index",
@@ -67,7 +67,7 @@ fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Re
             continue;
         };
         total += bytes.len() as u64;
-        if file["bytes"] != bytes.len() || file["sha256"] != digest(&bytes) {
+        if file["bytes"] != bytes.len() || file["sha256"] != digest(&bytes) || !chunks_fit(&file, &bytes) {
             violations.push(format!("{shown}: `files.{role}` does not describe {}", path.display()));
         }
     }
@@ -78,6 +78,14 @@ fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Re
         violations.push(format!("{shown}: {total} bytes, limit {TINY_LIMIT}"));
     }
     Ok(())
+}
+
+/// Whether the digests of a file's pieces, where it lists any, are those of its bytes.
+fn chunks_fit(file: &Value, bytes: &[u8]) -> bool {
+    let (size, listed) = (&file["chunks"]["size"], &file["chunks"]["sha256"]);
+    let Some(size) = size.as_u64().filter(|size| *size > 0) else { return file["chunks"].is_null() };
+    let digests: Vec<Value> = bytes.chunks(size as usize).map(|piece| digest(piece).into()).collect();
+    listed.as_array() == Some(&digests)
 }
 
 /// A package can only embed files of its own folder; what stands there under a model's name is that model.
@@ -94,4 +102,21 @@ pub fn embedded(tree: &Tree) -> Result<Vec<String>> {
         }
     }
     Ok(violations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digests_of_pieces_are_checked() {
+        let bytes = [1, 2, 3, 4, 5];
+        let entry = |size: u64, digests: Vec<String>| serde_json::json!({"chunks": {"size": size, "sha256": digests}});
+        let pieces = || bytes.chunks(2).map(digest).collect::<Vec<_>>();
+        assert!(chunks_fit(&serde_json::json!({}), &bytes));
+        assert!(chunks_fit(&entry(2, pieces()), &bytes));
+        assert!(!chunks_fit(&entry(3, pieces()), &bytes) && !chunks_fit(&entry(0, pieces()), &bytes));
+        assert!(!chunks_fit(&entry(2, pieces()[..2].to_vec()), &bytes));
+        assert!(!chunks_fit(&entry(2, pieces()), &[1, 2, 3, 4, 6]));
+    }
 }
