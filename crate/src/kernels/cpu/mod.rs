@@ -23,6 +23,8 @@ pub mod isa;
 mod norm;
 pub mod pack;
 mod quantised;
+mod quantised_few;
+mod quantised_many;
 mod quantised_tile;
 mod scratch;
 mod step_attention;

@@ -8,7 +8,8 @@ use super::activations::Activations;
 use super::epilogue::Epilogue;
 use super::isa::{Level, dispatch_at};
 use super::pack::PackedMatrix;
-use super::quantised_tile::{Few, Many, STREAMED_ROWS};
+use super::quantised_few::{FEW_ROWS, Few};
+use super::quantised_many::Many;
 use super::threads::{Shared, split};
 
 /// `epilogue(x·Wᵀ)`: `rows` rows of `x`, which start every `row_stride`, to `out: [rows, outputs]`.
@@ -42,8 +43,11 @@ pub(super) fn product(
     let shape = matrix.shape();
     assert_eq!(out.len(), x.rows * shape.outputs, "an element for every row and output");
     epilogue.check(x.rows, shape.outputs);
+    if x.rows == 0 {
+        return;
+    }
     let out = &Shared::new(out);
-    if x.rows <= STREAMED_ROWS {
+    if x.rows <= FEW_ROWS {
         split(shape.panels(), 8, |panels| dispatch_at(level, Few { x, matrix, epilogue, panels, out }));
         return;
     }
