@@ -128,22 +128,28 @@ impl Kernel for Look<'_> {
 fn log_sum_exp<S: Isa>(simd: S, x: &[f32], top: f32) -> f32 {
     /// Terms summed in single precision.
     const RUN: usize = 1024;
-    let (middle, unit) = (simd.splat(top), simd.splat(std::f32::consts::LOG2_E));
-    let term = |x: S::F| exp2(simd, simd.mul(simd.sub(x, middle), unit));
+    let top_lanes = simd.splat(top);
     let mut total = 0.0f64;
     for run in x.chunks(RUN) {
         let mut sum = simd.zero();
         let mut vectors = run.chunks_exact(S::LANES);
         for x in &mut vectors {
-            sum = simd.add(sum, term(simd.load(x)));
+            sum = simd.add(sum, exp(simd, simd.sub(simd.load(x), top_lanes)));
         }
         let rest = vectors.remainder();
         if !rest.is_empty() {
-            sum = simd.add(sum, term(simd.load_part(rest, f32::NEG_INFINITY)));
+            let x = simd.load_part(rest, f32::NEG_INFINITY);
+            sum = simd.add(sum, exp(simd, simd.sub(x, top_lanes)));
         }
         total += f64::from(simd.sum(sum));
     }
     (f64::from(top) + total.ln()) as f32
+}
+
+/// `eˣ` for x ≤ 0.
+#[inline(always)]
+fn exp<S: Isa>(simd: S, x: S::F) -> S::F {
+    exp2(simd, simd.mul(x, simd.splat(std::f32::consts::LOG2_E)))
 }
 
 #[cfg(test)]

@@ -44,17 +44,9 @@ impl Kernel for LayerNorm<'_> {
         let mut out = vec![0.0; self.rows * width];
         for (row, out) in out.chunks_exact_mut(width).enumerate() {
             let x = &self.x[row * self.stride..][..width];
-            let mean = total(simd, x, |x| x, |x| x) / width as f32;
+            let mean = sum(simd, x) / width as f32;
+            let squares = sum_of_squares(simd, x, mean);
             let middle = simd.splat(mean);
-            let squares = total(
-                simd,
-                x,
-                |x| {
-                    let x = simd.sub(x, middle);
-                    simd.mul(x, x)
-                },
-                |x| (x - mean) * (x - mean),
-            );
             let inverse = 1.0 / (squares / width as f32 + self.epsilon).sqrt();
             let factor = simd.splat(inverse);
             let whole = width - width % S::LANES;
@@ -82,27 +74,50 @@ impl Kernel for Normalise<'_> {
     fn run<S: Isa>(self, simd: S) -> Vec<f32> {
         let mut out = Vec::with_capacity(self.x.len());
         for x in self.x.chunks_exact(self.width) {
-            let length = total(simd, x, |x| simd.mul(x, x), |x| x * x).sqrt().max(1e-12);
+            let length = sum_of_squares(simd, x, 0.0).sqrt().max(1e-12);
             out.extend(x.iter().map(|x| x / length));
         }
         out
     }
 }
 
-/// Sum of `term` over all elements; `each` is the same function of one.
+/// Sum of all elements.
 #[inline(always)]
-fn total<S: Isa>(simd: S, x: &[f32], term: impl Fn(S::F) -> S::F, each: impl Fn(f32) -> f32) -> f32 {
+fn sum<S: Isa>(simd: S, x: &[f32]) -> f32 {
+    // Four sums, so that none waits for the last addition.
     let mut sums = [simd.zero(); 4];
     let mut blocks = x.chunks_exact(4 * S::LANES);
     for block in &mut blocks {
-        // Four sums, so that none waits for the last addition.
-        sums[0] = simd.add(sums[0], term(simd.load(block)));
-        sums[1] = simd.add(sums[1], term(simd.load(&block[S::LANES..])));
-        sums[2] = simd.add(sums[2], term(simd.load(&block[2 * S::LANES..])));
-        sums[3] = simd.add(sums[3], term(simd.load(&block[3 * S::LANES..])));
+        sums[0] = simd.add(sums[0], simd.load(block));
+        sums[1] = simd.add(sums[1], simd.load(&block[S::LANES..]));
+        sums[2] = simd.add(sums[2], simd.load(&block[2 * S::LANES..]));
+        sums[3] = simd.add(sums[3], simd.load(&block[3 * S::LANES..]));
     }
     let sum = simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3]));
-    simd.sum(sum) + blocks.remainder().iter().copied().map(each).sum::<f32>()
+    simd.sum(sum) + blocks.remainder().iter().sum::<f32>()
+}
+
+/// Sum of `(x - middle)²` over all elements.
+#[inline(always)]
+fn sum_of_squares<S: Isa>(simd: S, x: &[f32], middle: f32) -> f32 {
+    let lanes = simd.splat(middle);
+    let mut sums = [simd.zero(); 4];
+    let mut blocks = x.chunks_exact(4 * S::LANES);
+    for block in &mut blocks {
+        sums[0] = add_square(simd, sums[0], block, lanes);
+        sums[1] = add_square(simd, sums[1], &block[S::LANES..], lanes);
+        sums[2] = add_square(simd, sums[2], &block[2 * S::LANES..], lanes);
+        sums[3] = add_square(simd, sums[3], &block[3 * S::LANES..], lanes);
+    }
+    let sum = simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3]));
+    simd.sum(sum) + blocks.remainder().iter().map(|x| (x - middle) * (x - middle)).sum::<f32>()
+}
+
+/// `sum + (x - middle)²` for the first vector of `x`.
+#[inline(always)]
+fn add_square<S: Isa>(simd: S, sum: S::F, x: &[f32], middle: S::F) -> S::F {
+    let x = simd.sub(simd.load(x), middle);
+    simd.fma(x, x, sum)
 }
 
 #[cfg(test)]
