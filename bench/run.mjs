@@ -205,7 +205,7 @@ const gpuToken = () =>
     result.counters.warm384 = counters;
     result.values["gpu.token.ours.warmUpMs"] = warmUpMs;
     result.values["gpu.token.ours.loadMs"] = loadMs;
-    await measure(page, "gpu.token.ours", "caption", { tokens: SHORT });
+    await measure(page, "gpu.token.ours", "caption", { tokens: LONG });
     result.counters.afterCaption384 = await page.call("counters");
   });
 

@@ -10,6 +10,8 @@ import { rgbaPicture } from "./picture.mjs";
 
 /** Sequences count the token they begin with. */
 const PROMPT_TOKENS = 1;
+/** Tokens that a GPU decides on between two readings; `tasks::decoder` in the crate. */
+const WINDOW = 4;
 /** Nothing here is aborted. */
 const { signal } = new AbortController();
 
@@ -18,13 +20,14 @@ export async function open(device) {
   const { Engine } = await startModule({}, signal);
   // A module that runs already answers with what it exports.
   const { memory } = await bindings();
-  return new OpenEngine(await Engine.open(device), memory);
+  return new OpenEngine(await Engine.open(device), memory, device === "webgpu");
 }
 
 class OpenEngine {
-  constructor(engine, memory) {
+  constructor(engine, memory, onGpu) {
     this.engine = engine;
     this.memory = memory;
+    this.onGpu = onGpu;
   }
 
   /** What the device says about itself. */
@@ -63,12 +66,23 @@ class OpenEngine {
     const length = tokens + PROMPT_TOKENS;
     const options = JSON.stringify({ numBeams: beams, minLength: length, maxLength: length });
     const rgba = rgbaPicture(this.imageSize);
+    const told = [];
     const begun = performance.now();
-    const answer = await this.engine.captionPixels(rgba, this.imageSize, this.imageSize, options, () => true);
+    const onProgress = () => told.push(performance.now()) > 0;
+    const answer = await this.engine.captionPixels(rgba, this.imageSize, this.imageSize, options, onProgress);
     const totalMs = performance.now() - begun;
     const { captions, ms } = JSON.parse(answer);
     if (captions[0].tokens.length !== tokens) throw new Error(`${captions[0].tokens.length} tokens instead of ${tokens}`);
-    const steps = ms.steps.reduce((sum, step) => sum + step, 0);
-    return { visionMs: ms.encode, crossMs: ms.crossKv, stepMs: steps / tokens, totalMs };
+    if (!this.onGpu) return { visionMs: ms.encode, crossMs: ms.ground, stepMs: (ms.caption - ms.ground) / ms.tokens, totalMs };
+    return { visionMs: ms.encode, crossMs: null, stepMs: steadyStep(told), totalMs };
   }
+}
+
+/**
+ * Milliseconds of a token once the first window of them is there. A GPU computes the image's keys and
+ * values while the first tokens wait for it, and tells of tokens a window at a time; null before the second.
+ */
+function steadyStep(told) {
+  const steps = told.length - WINDOW;
+  return steps > 0 ? (told.at(-1) - told[WINDOW - 1]) / steps : null;
 }

@@ -190,6 +190,9 @@ fn processor_rows(measured: &Measurements) -> Vec<Row> {
         candle.runs.insert("ours".to_owned(), caption.json());
     }
     candle = candle.with(caption.map(|caption| caption.median), Some(Ok(CANDLE_CAPTION_MS)));
+    if candle.reason.is_none() {
+        candle = candle.noting("theirs is a recorded number");
+    }
     if noisy {
         candle = candle.without_verdict("others were at work on this machine meanwhile");
     }
