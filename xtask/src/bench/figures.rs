@@ -261,8 +261,12 @@ fn kernel_rows(native: &Native) -> Vec<Row> {
 
 /// What a steady token asks of WebGPU, and what beams cost.
 fn token_rows(measured: &Measurements) -> Vec<Row> {
+    let idle = measured.per_token("dispatches") == Ok(0.0);
     let counter = |figure: &str, name: &str, limit: f64| {
-        Row::new(figure, "a token", Bar::AtMost(limit), Of::Ours).with(measured.per_token(name), None)
+        let row =
+            Row::new(figure, "a token", Bar::AtMost(limit), Of::Ours).with(measured.per_token(name), None);
+        // Nothing counted is not little counted.
+        if idle { row.without_verdict("no dispatch was seen at all") } else { row }
     };
     let mut beams =
         Row::new("beam 3 against greedy, time a step, wasm CPU q8", "ms", Bar::AtMost(1.5), Of::Ratio)
@@ -410,6 +414,17 @@ mod tests {
         let verdicts: Vec<Option<bool>> = rows.iter().map(|row| row.holds).collect();
         assert_eq!(verdicts, [Some(true), None, None]);
         assert_eq!(rows[2].ours, Some(0.9));
+    }
+
+    #[test]
+    fn counters_that_saw_nothing_prove_nothing() {
+        let verdicts = |dispatches: f64| {
+            let token = json!({ "submits": 1, "dispatches": dispatches, "createBuffer": 0, "writeBuffer": 1, "mapAsync": 0.25 });
+            let rows = token_rows(&Measurements(json!({ "counters": { "token": token } })));
+            rows.into_iter().take(5).map(|row| row.holds).collect::<Vec<_>>()
+        };
+        assert_eq!(verdicts(0.0), [None; 5]);
+        assert_eq!(verdicts(100.0), [Some(true), Some(true), Some(true), Some(false), Some(true)]);
     }
 
     #[test]

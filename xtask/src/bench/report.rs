@@ -151,7 +151,7 @@ fn markdown(report: &Value, rows: &[Row], measured: &Measurements) -> String {
 /// The timings behind the medians.
 fn spread(rows: &[Row]) -> String {
     let mut text = String::from(
-        "\n## Timings, ms\n\n| figure | side | runs | min | median | max | thrown away | others, cores |\n\
+        "\n## Timings, ms\n\n| figure | side | runs | min | median | max | disturbed | others, cores |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
