@@ -81,11 +81,12 @@ fn logits_of(folder: &Path, device: &OpenDevice) -> Result<(String, Vec<f32>)> {
 
     let (size, text) = (manifest.config.vision_config.image_size, &manifest.config.text_config);
     let pixels = TensorData::new(noise(3 * size * size), [1, 3, size, size]);
-    let tokens = model.vision.forward(Tensor::from_data(pixels, &device.device));
+    let tokens =
+        model.vision.forward(Tensor::from_data(pixels, (&device.device, model.vision.activations())));
     let decoder = model.decoder().context("the model has no decoder")?;
     let grounding = Grounding::new(decoder.cross_kv(tokens));
     let ids: Vec<u32> = std::iter::once(text.bos_token_id).chain(PREFIX).collect();
-    let mut cache = KvCache::new(text.num_hidden_layers, text.hidden_size, 1, ids.len(), &device.device);
+    let mut cache = KvCache::new(decoder, 1, ids.len(), &device.device);
     let mut logits = Vec::with_capacity(ids.len() * text.vocab_size);
     for id in ids {
         cache.feed(&[0], &[id]);
