@@ -131,7 +131,7 @@ fn their_logits(workspace: &Workspace, artefacts: &Artefacts) -> Result<Value> {
 
 /// What our matrix kernels reach of a pure multiply-add loop and of a copy on the native adapter.
 fn kernel_fractions(workspace: &Workspace) -> Result<Value> {
-    last_json(&mut blip(workspace).args(["probe", "kernels"]))
+    last_json(blip(workspace).args(["probe", "kernels"]))
 }
 
 /// Per cent of held-out scenes that `tiny` captions exactly, its weights stored as `kind`.
@@ -145,7 +145,7 @@ fn exact_captions(workspace: &Workspace, artefacts: &Artefacts, kind: &str) -> R
         .arg(&model)
         .arg(&source))?;
     let answer = last_json(
-        &mut blip(workspace)
+        blip(workspace)
             .args(["scenes", "evaluate", "--count", &SCENES.to_string(), "--icons"])
             .arg(workspace.path("node_modules/@iconify-json"))
             .arg("--model")
