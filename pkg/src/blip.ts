@@ -4,7 +4,7 @@ import { abortable } from "./abort.js";
 import { inlineChannel, workerChannel } from "./channel.js";
 import { Client } from "./client.js";
 import { type ImageSource, readImage } from "./images.js";
-import type { BlipInfo } from "./info.js";
+import type { BlipInfo, SelfTest } from "./info.js";
 import { type CaptionOptions, engineOptions } from "./options.js";
 import { BlipError, type CaptionResult, type CreateMessage, type ImagePayload, type Progress } from "./protocol.js";
 import { CaptionStream } from "./stream.js";
@@ -18,8 +18,9 @@ export interface CreateOptions {
   /** Address of a `blip.json`, or of its directory with a final slash; used instead of `model` and `modelBase`. */
   modelUrl?: string | URL;
   /**
-   * `webgpu` and `cpu` are followed or refused. `auto` (default) takes WebGPU where there is a real GPU and
-   * the CPU otherwise; `info.fallbackReason` and the `device` step of `onProgress` say why.
+   * `webgpu` and `cpu` are followed or refused. `auto` (default) takes WebGPU where there is a real GPU that
+   * passes the self-test, and the CPU otherwise; `info.fallbackReason` and the `device` step of `onProgress`
+   * say why.
    */
   device?: "auto" | "webgpu" | "cpu";
   /** Run in a worker (default), so that the page stays responsive; `false` runs in the calling thread. */
@@ -28,6 +29,8 @@ export interface CreateOptions {
   createWorker?: () => Worker;
   /** Address of `blip_bg.wasm`, where it is not beside the package's scripts. */
   wasmUrl?: string | URL;
+  /** Address of `blip_baseline_bg.wasm`, which browsers without relaxed SIMD get instead, likewise. */
+  baselineWasmUrl?: string | URL;
   /** Cancels the creation. */
   signal?: AbortSignal;
   /** Called with every step of the creation. */
@@ -55,7 +58,7 @@ export class Blip {
   }
 
   /**
-   * Opens a device, downloads and verifies a model, and compiles its pipelines.
+   * Opens a device, downloads and verifies a model, tests the device, and compiles its pipelines.
    *
    * @throws BlipError with a stable `code`; the reason of `signal` when it is aborted.
    */
@@ -106,6 +109,16 @@ export class Blip {
     return new CaptionStream(start, options.signal);
   }
 
+  /**
+   * Computes a small problem with every kernel that the model uses and compares with plain arithmetic;
+   * on WebGPU, `create` has done so already. A mismatch is a result, not an error.
+   *
+   * @throws BlipError `gpu-error` when the device refuses to compute.
+   */
+  async selfTest({ signal }: { signal?: AbortSignal } = {}): Promise<SelfTest> {
+    return this.#client.selfTest(signal);
+  }
+
   /** Stops what is running and frees memory and GPU; pending calls reject with `disposed`. Safe to repeat. */
   async dispose(): Promise<void> {
     await this.#client.close();
@@ -120,7 +133,7 @@ export class Blip {
 const ignore = (): void => {};
 
 function createMessage(options: CreateOptions): CreateMessage {
-  const { device = "auto", wasmUrl } = options;
+  const { device = "auto", wasmUrl, baselineWasmUrl } = options;
   if (device !== "auto" && device !== "webgpu" && device !== "cpu") {
     throw new BlipError("bad-option", `device is ${String(device)}, expected "auto", "webgpu" or "cpu"`);
   }
@@ -128,6 +141,7 @@ function createMessage(options: CreateOptions): CreateMessage {
     device,
     manifestUrl: manifestUrl(options),
     ...(wasmUrl === undefined ? {} : { wasmUrl: absolute("wasmUrl", wasmUrl) }),
+    ...(baselineWasmUrl === undefined ? {} : { baselineWasmUrl: absolute("baselineWasmUrl", baselineWasmUrl) }),
   };
 }
 

@@ -3,7 +3,7 @@
  * out, whatever happens to the engine.
  */
 
-import type { BlipInfo } from "./info.js";
+import type { BlipInfo, SelfTest } from "./info.js";
 import type { EngineOptions } from "./options.js";
 import { transferables } from "./images.js";
 import {
@@ -26,7 +26,7 @@ export interface Channel {
 /** Opens a channel whose messages go to `receive`. */
 export type OpenChannel = (receive: (message: FromEngine) => void) => Channel;
 
-type Answer = Extract<FromEngine, { type: "created" | "captioned" }>;
+type Answer = Extract<FromEngine, { type: "created" | "captioned" | "selfTested" }>;
 type Event = Extract<FromEngine, { type: "progress" | "token" }>;
 
 interface Pending {
@@ -73,6 +73,13 @@ export class Client {
       signal,
     );
     if (answer.type !== "captioned") throw unexpected(answer);
+    return answer.result;
+  }
+
+  /** Compares the engine's kernels with plain arithmetic. */
+  async selfTest(signal?: AbortSignal): Promise<SelfTest> {
+    const answer = await this.#call((id) => ({ type: "selfTest", id }), [], () => {}, signal);
+    if (answer.type !== "selfTested") throw unexpected(answer);
     return answer.result;
   }
 

@@ -1,7 +1,8 @@
 /** Which device computes: an explicit wish is followed or refused, `auto` decides and says why. */
 
 import type { Engine, EngineModule } from "./engine.js";
-import { toBlipError } from "./protocol.js";
+import type { SelfTest } from "./info.js";
+import { type BlipErrorCode, toBlipError } from "./protocol.js";
 
 /** An opened engine and, where `auto` did not take the GPU, the reason. */
 export interface OpenedEngine {
@@ -20,6 +21,24 @@ export async function openEngine(module: EngineModule, choice: "auto" | "webgpu"
   const opened = await openGpu(module);
   if (typeof opened !== "string") return { engine: opened, device: "webgpu" };
   return { engine: await module.Engine.open("cpu"), device: "cpu", fallbackReason: opened };
+}
+
+/** What a GPU or its driver can be at fault for; anything else is not made better by another device. */
+const GPU_FAULTS: readonly BlipErrorCode[] = ["gpu-error", "out-of-memory", "device-lost"];
+
+/** Why the GPU under an engine with a model must not be used; nothing when it computes as it should. */
+export async function gpuFault(engine: Engine): Promise<string | undefined> {
+  let test: SelfTest;
+  try {
+    test = JSON.parse(await engine.selfTest()) as SelfTest;
+  } catch (thrown) {
+    const error = toBlipError(thrown);
+    if (!GPU_FAULTS.includes(error.code)) throw thrown;
+    return `the GPU failed its self-test: ${error.message}`;
+  }
+  if (test.ok) return undefined;
+  const wrong = test.checks.filter((check) => !check.ok).map(({ name, format }) => `${name} (${format})`);
+  return `the GPU failed its self-test: it computes wrongly: ${wrong.join(", ")}`;
 }
 
 /** The engine on the GPU, or why the GPU cannot be used. */

@@ -15,8 +15,8 @@
 
 export { Blip, type CreateOptions } from "./blip.js";
 export type { ImageSource } from "./images.js";
-export type { AdapterInfo, BlipInfo, ModelInfo } from "./info.js";
-export type { KnownWords } from "./manifest.js";
+export type { AdapterInfo, BlipInfo, ModelInfo, SelfTest, SelfTestCheck } from "./info.js";
+export type { KnownWords, Quantisation } from "./manifest.js";
 export type { CaptionOptions, GenerationOptions } from "./options.js";
 export { BlipError, type BlipErrorCode, type Caption, type CaptionResult, ERROR_CODES, type Progress } from "./protocol.js";
 export type { CaptionStream, CaptionToken } from "./stream.js";

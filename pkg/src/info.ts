@@ -1,6 +1,6 @@
 /** What a ready instance says about itself. */
 
-import type { KnownWords } from "./manifest.js";
+import type { KnownWords, Quantisation } from "./manifest.js";
 
 /** The device that computes, as the browser names it; `vendor` is `cpu` on the CPU. */
 export interface AdapterInfo {
@@ -10,7 +10,7 @@ export interface AdapterInfo {
   readonly description: string;
   /** A software rasteriser stands in for a GPU. */
   readonly isFallbackAdapter: boolean;
-  /** WebGPU features that the engine found. */
+  /** WebGPU features that the engine found; on the CPU `simd128` and, where the browser has it, `relaxed-simd`. */
   readonly features: readonly string[];
 }
 
@@ -18,11 +18,32 @@ export interface AdapterInfo {
 export interface ModelInfo {
   readonly id: string;
   readonly tasks: readonly string[];
-  /** Element type of the stored weights. */
-  readonly dtype: string;
+  /** How its matrices are stored. */
+  readonly quantisation: Quantisation;
   readonly licence: string;
   /** Bytes that were downloaded for it. */
   readonly bytes: number;
+}
+
+/** One operation of the engine on its device, against plain arithmetic. */
+export interface SelfTestCheck {
+  /** What was computed, such as `matrix product` or `cached attention`. */
+  readonly name: string;
+  /** How the weights it read are stored: `f32`, `q8` or `q4`. */
+  readonly format: string;
+  /** The greatest difference, relative to the size of the values. */
+  readonly error: number;
+  /** The greatest difference that the number formats explain. */
+  readonly allowed: number;
+  readonly ok: boolean;
+}
+
+/** What a self-test found. */
+export interface SelfTest {
+  readonly device: "webgpu" | "cpu";
+  /** Whether every check held. */
+  readonly ok: boolean;
+  readonly checks: readonly SelfTestCheck[];
 }
 
 /** Everything about an instance that does not change. */
@@ -32,7 +53,10 @@ export interface BlipInfo {
   readonly model: ModelInfo;
   /** What the model was trained to name, where its manifest says so. */
   readonly knows?: KnownWords;
-  /** Why `device: "auto"` did not take the GPU; absent when it did, or when a device was asked for. */
+  /**
+   * Why `device: "auto"` did not take the GPU: there is no real one, or its self-test failed. Absent when
+   * it did, or when a device was asked for.
+   */
   readonly fallbackReason?: string;
   /** Version of the engine. */
   readonly version: string;

@@ -14,18 +14,27 @@ export interface ModelFile {
 /** Words by kind (`nouns`, `colours`, …) that a model was trained on. */
 export type KnownWords = Readonly<Record<string, readonly string[]>>;
 
+/** How the matrices of a model are stored: `q4`, `q8`, `f16` or `f32`, by side. */
+export interface Quantisation {
+  /** The image encoder. */
+  readonly vision: string;
+  /** The text networks and the heads. */
+  readonly text: string;
+}
+
 /** A parsed manifest; `json` is the text that Rust reads for itself. */
 export interface Manifest {
   readonly id: string;
   readonly tasks: readonly string[];
-  readonly dtype: string;
+  readonly quantisation: Quantisation;
   readonly licence: string;
   readonly files: { readonly weights: ModelFile; readonly vocab: ModelFile };
   readonly knows?: KnownWords;
   readonly json: string;
 }
 
-const FORMAT_VERSION = 1;
+/** The versions that are read; the first had one element type for all, `dtype`. */
+const FORMAT_VERSIONS: readonly unknown[] = [1, 2];
 
 /**
  * Reads a manifest.
@@ -43,12 +52,20 @@ export function parseManifest(json: string, url: string): Manifest {
     throw new BlipError("bad-config", `${url}: not a JSON model manifest`, { cause: error });
   }
   const root = record(parsed) ?? fail("expected a JSON object");
-  if (root["formatVersion"] !== FORMAT_VERSION) {
-    fail(`\`formatVersion\` is ${String(root["formatVersion"])}, this version reads ${FORMAT_VERSION}`);
+  const version = root["formatVersion"];
+  if (!FORMAT_VERSIONS.includes(version)) {
+    fail(`\`formatVersion\` is ${String(version)}, this version reads ${FORMAT_VERSIONS.join(" and ")}`);
   }
-  const text = (name: string): string => {
-    const value = root[name];
+  const text = (name: string, value: unknown = root[name]): string => {
     return typeof value === "string" && value !== "" ? value : fail(`\`${name}\` is missing or not text`);
+  };
+  const quantisation = (): Quantisation => {
+    if (version === 1) return { vision: text("dtype"), text: text("dtype") };
+    const sides = record(root["quantisation"]) ?? fail("`quantisation` is missing");
+    return {
+      vision: text("quantisation.vision", sides["vision"]),
+      text: text("quantisation.text", sides["text"]),
+    };
   };
   const files = record(root["files"]) ?? fail("`files` is missing");
   const file = (name: string): ModelFile => {
@@ -65,7 +82,7 @@ export function parseManifest(json: string, url: string): Manifest {
   return {
     id: text("id"),
     tasks: strings(root["tasks"]) ?? fail("`tasks` is not a list of names"),
-    dtype: text("dtype"),
+    quantisation: quantisation(),
     licence: text("licence"),
     files: { weights: file("weights"), vocab: file("vocab") },
     ...(knows === undefined ? {} : { knows: words(knows) ?? fail("`knows` is not lists of words by kind") }),

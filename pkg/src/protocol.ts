@@ -6,7 +6,7 @@
  */
 
 import type { EngineOptions } from "./options.js";
-import type { BlipInfo } from "./info.js";
+import type { BlipInfo, SelfTest } from "./info.js";
 
 /** The stable codes of the Rust crate (`ErrorKind::code`), in its order. A test holds the two lists together. */
 export const ERROR_CODES = [
@@ -71,12 +71,17 @@ export function toBlipError(thrown: unknown, fallback: BlipErrorCode = "internal
 export type Progress =
   /** Bytes of the model so far, over all of its files; `file` is the one being read. */
   | { readonly phase: "download"; readonly file: string; readonly loaded: number; readonly total: number }
-  /** The device was opened; `fallbackReason` says why `auto` did not take the GPU. */
+  /**
+   * The device was opened; `fallbackReason` says why `auto` did not take the GPU. A second such step means
+   * that the GPU failed its self-test: the model is read once more, for the CPU.
+   */
   | { readonly phase: "device"; readonly device: "webgpu" | "cpu"; readonly fallbackReason?: string }
-  /** Weights are being read and uploaded. */
+  /** The weights are on the device and become a model. */
   | { readonly phase: "load" }
-  /** Pipelines are being compiled with a blank image. */
-  | { readonly phase: "compile" }
+  /** The kernels are compared with plain arithmetic; on a GPU only. */
+  | { readonly phase: "selfTest" }
+  /** Pipelines are being compiled with a blank image: `done` of `total` steps. */
+  | { readonly phase: "compile"; readonly done: number; readonly total: number }
   /** The instance is ready. */
   | { readonly phase: "ready" };
 
@@ -92,6 +97,8 @@ export interface CreateMessage {
   readonly manifestUrl: string;
   /** The address of `blip_bg.wasm`; left out, the engine takes the one beside its own script. */
   readonly wasmUrl?: string;
+  /** The same of `blip_baseline_bg.wasm`. */
+  readonly baselineWasmUrl?: string;
 }
 
 /** One caption: its text, the sum of the log-probabilities of its tokens, and the token ids. */
@@ -105,14 +112,24 @@ export interface Caption {
 export interface CaptionResult {
   readonly text: string;
   readonly captions: readonly Caption[];
-  /** Milliseconds spent encoding the image and generating text. */
-  readonly ms: { readonly encode: number; readonly caption: number };
+  /** Where the time went, in milliseconds. */
+  readonly ms: {
+    /** Pixels to image tokens. */
+    readonly encode: number;
+    /** Keys and values of the image tokens; on a GPU only the handing over, the work is part of `caption`. */
+    readonly ground: number;
+    /** Image tokens to words, `ground` included. */
+    readonly caption: number;
+    /** Not a time: decoding steps, the end token's included. */
+    readonly tokens: number;
+  };
 }
 
 /** Page to engine. */
 export type ToEngine =
   | { readonly type: "create"; readonly id: number; readonly create: CreateMessage }
   | { readonly type: "caption"; readonly id: number; readonly image: ImagePayload; readonly options: EngineOptions }
+  | { readonly type: "selfTest"; readonly id: number }
   | { readonly type: "abort"; readonly id: number };
 
 /** Engine to page. */
@@ -121,6 +138,7 @@ export type FromEngine =
   | { readonly type: "token"; readonly id: number; readonly text: string; readonly index: number }
   | { readonly type: "created"; readonly id: number; readonly info: BlipInfo }
   | { readonly type: "captioned"; readonly id: number; readonly result: CaptionResult }
+  | { readonly type: "selfTested"; readonly id: number; readonly result: SelfTest }
   | { readonly type: "failed"; readonly id: number; readonly code: BlipErrorCode; readonly message: string }
   /** The engine is gone: nothing more will be answered. */
   | { readonly type: "crashed"; readonly code: BlipErrorCode; readonly message: string };

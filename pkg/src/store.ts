@@ -1,75 +1,99 @@
-/** Downloads a model: manifest, then files, with progress; every byte is checked before it is used. */
+/**
+ * Downloads a model: the manifest, then files as streams of small pieces.
+ *
+ * Nothing is verified here but sizes that must not be exceeded: the engine checks every byte before it
+ * uses it.
+ */
 
 import { type Manifest, type ModelFile, parseManifest } from "./manifest.js";
 import { BlipError, type Progress } from "./protocol.js";
 
-/** A model's files in memory, as the engine takes them. */
-export interface StoredModel {
+/** The most bytes that are handed over at a time: what a copy of them in the engine's memory may take. */
+const PIECE = 1 << 20;
+
+/** A model that is being downloaded. */
+export interface RemoteModel {
   readonly manifest: Manifest;
-  readonly weights: Uint8Array;
+  /** The vocabulary as it came. */
   readonly vocab: Uint8Array;
+  /** Hands the weights to `push`, in order; a second call downloads them again. What `push` throws ends it. */
+  pourWeights(push: (piece: Uint8Array) => void): Promise<void>;
 }
 
 /**
- * Fetches the model that `manifestUrl` describes.
+ * Fetches manifest and vocabulary of the model at `manifestUrl`, and asks for its weights.
  *
  * @throws BlipError `download-failed`, `integrity` or `bad-config`.
  */
-export async function fetchModel(
+export async function openModel(
   manifestUrl: string,
   onProgress: (progress: Progress) => void,
   signal: AbortSignal,
-): Promise<StoredModel> {
+): Promise<RemoteModel> {
   const response = await request(manifestUrl, signal);
   const manifest = parseManifest(await readText(response, manifestUrl, signal), manifestUrl);
   const { weights, vocab } = manifest.files;
   const total = weights.bytes + vocab.bytes;
-  let before = 0;
-  const fetchNext = async (file: ModelFile): Promise<Uint8Array> => {
-    const url = new URL(file.path, manifestUrl).href;
+  const pour = (file: ModelFile, body: Response, before: number, push: (piece: Uint8Array) => void): Promise<void> => {
     const report = (loaded: number): void => {
       onProgress({ phase: "download", file: file.path, loaded: before + loaded, total });
     };
-    const bytes = await fetchFile(url, file, report, signal);
-    before += file.bytes;
-    return bytes;
+    return readPieces(address(file), body, push, report, signal);
   };
+  const address = (file: ModelFile): string => new URL(file.path, manifestUrl).href;
+
   // The small file first: a broken deployment shows before the large download.
-  const vocabBytes = await fetchNext(vocab);
-  return { manifest, vocab: vocabBytes, weights: await fetchNext(weights) };
+  const words = new Uint8Array(vocab.bytes);
+  let filled = 0;
+  await pour(vocab, await request(address(vocab), signal), 0, (piece) => {
+    if (filled + piece.length > words.length) {
+      throw new BlipError("integrity", `${address(vocab)}: longer than the ${words.length} bytes of the manifest`);
+    }
+    words.set(piece, filled);
+    filled += piece.length;
+  });
+
+  // Asked for at once, read when an engine is there to take it.
+  let asked: Promise<Response> | undefined = request(address(weights), signal);
+  asked.catch(() => {});
+  return {
+    manifest,
+    vocab: words.subarray(0, filled),
+    pourWeights: async (push) => {
+      const body = asked ?? request(address(weights), signal);
+      asked = undefined;
+      await pour(weights, await body, vocab.bytes, push);
+    },
+  };
 }
 
-async function fetchFile(
+async function readPieces(
   url: string,
-  expected: ModelFile,
+  response: Response,
+  push: (piece: Uint8Array) => void,
   onProgress: (loaded: number) => void,
   signal: AbortSignal,
-): Promise<Uint8Array> {
-  const response = await request(url, signal);
-  const bytes = new Uint8Array(expected.bytes);
+): Promise<void> {
+  const reader = response.body?.getReader();
+  const next = async (): Promise<Uint8Array | undefined> => {
+    try {
+      return (await reader?.read())?.value;
+    } catch (error) {
+      throw downloadError(url, error, signal);
+    }
+  };
   let loaded = 0;
   try {
-    const reader = response.body?.getReader();
-    for (let chunk = await reader?.read(); chunk?.value !== undefined; chunk = await reader?.read()) {
-      if (loaded + chunk.value.length > bytes.length) {
-        await reader?.cancel();
-        throw new BlipError("integrity", `${url}: longer than the ${bytes.length} bytes of the manifest`);
-      }
-      bytes.set(chunk.value, loaded);
-      loaded += chunk.value.length;
+    for (let chunk = await next(); chunk !== undefined; chunk = await next()) {
+      for (let at = 0; at < chunk.length; at += PIECE) push(chunk.subarray(at, at + PIECE));
+      loaded += chunk.length;
       onProgress(loaded);
     }
   } catch (error) {
-    throw downloadError(url, error, signal);
+    // The rest of the file is of no use; whether the connection can be told so does not matter.
+    void reader?.cancel().catch(() => {});
+    throw error;
   }
-  if (loaded !== bytes.length) {
-    throw new BlipError("integrity", `${url}: ended after ${loaded} bytes, the manifest says ${bytes.length}`);
-  }
-  const digest = await sha256(bytes, url);
-  if (digest !== expected.sha256) {
-    throw new BlipError("integrity", `${url}: SHA-256 is ${digest}, the manifest says ${expected.sha256}`);
-  }
-  return bytes;
 }
 
 async function request(url: string, signal: AbortSignal): Promise<Response> {
@@ -95,13 +119,4 @@ function downloadError(url: string, error: unknown, signal: AbortSignal): unknow
   if (signal.aborted || error instanceof BlipError) return error;
   const message = error instanceof Error ? error.message : String(error);
   return new BlipError("download-failed", `${url}: ${message}`, { cause: error });
-}
-
-async function sha256(bytes: Uint8Array<ArrayBuffer>, url: string): Promise<string> {
-  // Absent on plain http other than localhost; unverified weights are not loaded.
-  if (globalThis.crypto?.subtle === undefined) {
-    throw new BlipError("integrity", `${url}: cannot be verified outside a secure context; serve the page over https or localhost`);
-  }
-  const digest = await crypto.subtle.digest("SHA-256", bytes);
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -16,6 +16,14 @@ export function trap() {
   return new WebAssembly.RuntimeError("unreachable");
 }
 
+/** The JSON of a self-test of which the checks named in `wrong` failed. */
+export function selfTest(...wrong) {
+  const checks = ["matrix product", "attention"].map((name) => {
+    return { name, format: "q8", error: 0.001, allowed: 0.01, ok: !wrong.includes(name) };
+  });
+  return JSON.stringify({ device: "webgpu", ok: wrong.length === 0, checks });
+}
+
 /**
  * An engine whose captions are the words of `words`, one a turn of the event loop.
  * `overrides` replaces any method; `log` records what was called.
@@ -33,12 +41,19 @@ export function fakeModule(overrides = {}, log = []) {
     }
     log.push(`end ${label}`);
     const text = words.join(" ");
-    return JSON.stringify({ text, captions: [{ text, logProb: -1, tokens: [1, 2] }], ms: { encode: 1, caption: 2 } });
+    return JSON.stringify({ text, captions: [{ text, logProb: -1, tokens: [1, 2] }], ms: { encode: 1, ground: 1, caption: 2, tokens: 3 } });
   };
   const engine = {
     adapter: () => JSON.stringify({ vendor: "cpu", architecture: "", device: "", description: "", isFallbackAdapter: false, features: [] }),
-    load: async () => {},
-    warmUp: async () => 7,
+    beginLoad: () => log.push("begin"),
+    push: (bytes) => log.push(`push ${bytes.length}`),
+    finishLoad: async (vocab) => void log.push(`finish ${new TextDecoder().decode(vocab)}`),
+    warmUp: async (onProgress) => {
+      onProgress(1, 2);
+      onProgress(2, 2);
+      return 7;
+    },
+    selfTest: async () => selfTest(),
     caption: (bytes, options, onProgress) => generate(`bytes:${bytes.length}`, options, onProgress),
     captionPixels: (rgba, width, height, options, onProgress) => generate(`pixels:${width}x${height}`, options, onProgress),
     free: () => log.push("free"),

@@ -50,6 +50,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("clippy-wasm", clippy_wasm),
     ("wasm", |w| wasm::build(w).map(|()| Tally::one(true).into())),
     ("tsc", |w| site::compile_sdk(w).map(|()| Tally::one(true).into())),
+    ("size", |w| wasm::size::check(w).map(Outcome::from)),
     ("sdk-unit", |w| node_tests(w, "pkg", "test/")),
     ("bench-unit", |w| node_tests(w, "bench", "page/counters.test.mjs")),
     ("wasm-tests", |w| browser::wasm_tests(w).map(Outcome::from)),

@@ -1,12 +1,18 @@
 //! The browser module: rustc, wasm-bindgen as a library, wasm-opt; then its size.
+//!
+//! Two files come out of the one that rustc makes. `blip_bg.wasm` holds relaxed SIMD instructions, in
+//! functions of their own that are called only where the browser runs them; a browser that does not know
+//! the instructions would refuse the whole file, so `blip_baseline_bg.wasm` traps in their place.
 
-use crate::process::{output, run};
+mod relaxed;
+pub mod size;
+
+use crate::process::run;
 use crate::setup::{WASM_TARGET, digest, npm_packages, wasm_target};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result};
-use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use wasm_bindgen_cli_support::Bindgen;
 
@@ -17,9 +23,7 @@ pub const PROFILE: &str = "wasm-release";
 pub const FEATURES: &[&str] = &["--no-default-features", "--features", "wgpu,flex"];
 
 /// What the module may use: everything that rustc, wasm-bindgen and the SIMD flag of `.cargo/config.toml` emit.
-const OPTIMISE: &[&str] = &[
-    "-O2",
-    "--strip-debug",
+const PROPOSALS: &[&str] = &[
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",
     "--enable-call-indirect-overlong",
@@ -31,8 +35,17 @@ const OPTIMISE: &[&str] = &[
     "--enable-simd",
 ];
 
+/// How the module is made smaller. The inner loops are straight-line SIMD, which no level changes.
+const OPTIMISE: &[&str] = &["-Oz", "--strip-debug", "--strip-producers", "--enable-relaxed-simd"];
+
+/// What makes the baseline of the finished module: each relaxed instruction becomes a trap, and what
+/// led only there is dropped. The features section would still ask for the proposal.
+const BASELINE: &[&str] =
+    &["--enable-relaxed-simd", "--remove-relaxed-simd", "--dce", "--vacuum", "--strip-target-features"];
+
 /// The generated files, in `pkg/src/wasm`.
-pub const GENERATED: &[&str] = &["blip.js", "blip.d.ts", "blip_bg.wasm", "blip_bg.wasm.d.ts"];
+pub const GENERATED: &[&str] =
+    &["blip.js", "blip.d.ts", "blip_bg.wasm", "blip_baseline_bg.wasm", "blip_bg.wasm.d.ts"];
 
 /// Builds the module into `pkg/src/wasm`; what did not change is not done again.
 pub fn build(workspace: &Workspace) -> Result<()> {
@@ -49,36 +62,37 @@ pub fn build(workspace: &Workspace) -> Result<()> {
     let bytes = fs::read(&compiled).with_context(|| format!("cannot read {}", compiled.display()))?;
     let output = workspace.path("pkg/src/wasm");
     let stamp = output.join(".stamp");
-    let made_from = format!("{} {} {}", digest(&bytes), OPTIMISE.join(" "), env!("CARGO_PKG_VERSION"));
+    let made_from = [&[digest(&bytes).as_str(), env!("CARGO_PKG_VERSION")], PROPOSALS, OPTIMISE, BASELINE]
+        .concat()
+        .join(" ");
     let complete = GENERATED.iter().all(|name| output.join(name).is_file());
     if !complete || fs::read_to_string(&stamp).ok().as_deref() != Some(made_from.as_str()) {
         generate(workspace, &compiled, &output)?;
         fs::write(stamp, made_from)?;
     }
-    report_size(&output.join("blip_bg.wasm"))
+    size::report(workspace)
 }
 
-/// Bindings and optimised module, made beside the target and moved to `destination` when complete.
+/// Bindings and both modules, made beside the target and moved to `destination` when complete.
 fn generate(workspace: &Workspace, compiled: &Path, destination: &Path) -> Result<()> {
     let work = workspace.target.join("wasm-bindings");
     fs::create_dir_all(&work)?;
     println!("$ wasm-bindgen {}", compiled.display());
-    Bindgen::new()
+    let mut bindings = Bindgen::new()
         .input_path(compiled)
         .out_name("blip")
         .web(true)?
         .typescript(true)
         // The SDK fetches the module itself, to say what went wrong; see pkg/src/engine.ts.
         .omit_default_module_path(true)
-        .generate(&work)?;
+        .generate_output()?;
+    relaxed::check(bindings.wasm())?;
+    bindings.emit(&work)?;
     let module = work.join("blip_bg.wasm");
     let optimised = work.join("blip_bg.optimised.wasm");
-    run(Command::new(workspace.npm_tool("wasm-opt"))
-        .args(OPTIMISE)
-        .arg(&module)
-        .arg("--output")
-        .arg(&optimised))?;
+    optimise(workspace, OPTIMISE, &module, &optimised)?;
     fs::rename(&optimised, &module)?;
+    optimise(workspace, BASELINE, &module, &work.join("blip_baseline_bg.wasm"))?;
     fs::create_dir_all(destination)?;
     for name in GENERATED {
         fs::copy(work.join(name), destination.join(name))
@@ -87,11 +101,11 @@ fn generate(workspace: &Workspace, compiled: &Path, destination: &Path) -> Resul
     Ok(())
 }
 
-/// Prints the module's size as it is, and as a server sends it.
-fn report_size(module: &PathBuf) -> Result<()> {
-    let script = "const z = require('zlib'), b = require('fs').readFileSync(process.argv[1]); \
-                  console.log(JSON.stringify([b.length, z.gzipSync(b, { level: 9 }).length]))";
-    let sizes: Value = serde_json::from_str(&output(Command::new("node").args(["-e", script]).arg(module))?)?;
-    println!("blip_bg.wasm: {} bytes, {} with gzip", sizes[0], sizes[1]);
-    Ok(())
+fn optimise(workspace: &Workspace, passes: &[&str], from: &Path, to: &Path) -> Result<()> {
+    run(Command::new(workspace.npm_tool("wasm-opt"))
+        .args(PROPOSALS)
+        .args(passes)
+        .arg(from)
+        .arg("--output")
+        .arg(to))
 }
