@@ -7,7 +7,7 @@ use super::piece::Piece;
 use super::plan::{Entry, Field, Plan, Role, Slot};
 use super::schema::{Kind, Parameter};
 use crate::config::BlipConfig;
-use crate::kernels::Stored;
+use crate::kernels::{Format, Stored};
 use crate::model::{Blip, DecoderNetwork, Networks};
 use crate::nn::{Matrix, Source};
 use crate::{Error, ErrorKind, Result};
@@ -62,6 +62,11 @@ impl Assembly {
         let (config, device) = (config.clone(), device.clone());
         let (waiting, done) = (HashMap::new(), HashMap::new());
         Ok(Self { config, device, entries, plan, waiting, done, watched, held: 0, peak: 0 })
+    }
+
+    /// How the matrices are stored, each way once.
+    pub fn formats(&self) -> Vec<Format> {
+        self.plan.formats(&self.entries)
     }
 
     /// Whether the tensor at that index of the entries is needed at all.

@@ -6,6 +6,7 @@ use super::assembly::Assembly;
 use super::checkpoint::Checkpoint;
 use crate::Result;
 use crate::config::BlipConfig;
+use crate::kernels::Format;
 use crate::model::{Blip, Networks};
 
 /// A model of this configuration with the weights of the checkpoint, on `device`.
@@ -40,4 +41,12 @@ pub fn find_networks(config: &BlipConfig, checkpoint: &Checkpoint, device: &Devi
         }
     }
     Ok(assembly.networks())
+}
+
+/// How the matrices of a checkpoint are stored, each way once.
+///
+/// # Errors
+/// As [`load`], for what names and shapes tell.
+pub fn formats(config: &BlipConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Vec<Format>> {
+    Ok(Assembly::new(config, checkpoint.entries(), device)?.formats())
 }

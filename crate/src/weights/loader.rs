@@ -11,6 +11,7 @@ use super::assembly::Assembly;
 use super::header::Header;
 use super::manifest::{FileEntry, Manifest, hex, sha256};
 use crate::config::BlipConfig;
+use crate::kernels::Format;
 use crate::model::{Blip, Networks};
 use crate::{Error, ErrorKind, Result};
 
@@ -150,6 +151,14 @@ impl Loader {
                 Assembly::new(&self.config, entries(header).0, &self.device)?.finish()
             }
             Stage::Failed => Err(failed()),
+        }
+    }
+
+    /// How the matrices of the file are stored, each way once; nothing before its header was read.
+    pub fn formats(&self) -> Vec<Format> {
+        match &self.stage {
+            Stage::Tensors(tensors) => tensors.assembly.formats(),
+            Stage::Header(_) | Stage::Failed => Vec::new(),
         }
     }
 

@@ -132,6 +132,21 @@ impl Plan {
         slots
     }
 
+    /// How the matrices among these tensors, which the plan was made for, are stored; each way once.
+    pub fn formats(&self, entries: &[Entry]) -> Vec<Format> {
+        let mut formats = Vec::new();
+        for (role, entry) in self.roles.iter().zip(entries) {
+            if let Role::Fills(Slot { parameter, field: Field::Values, .. }) = role
+                && self.parameters[*parameter].kind == Kind::Matrix
+                && let Some(format) = format_of(entry.dtype)
+                && !formats.contains(&format)
+            {
+                formats.push(format);
+            }
+        }
+        formats
+    }
+
     /// The part at a place.
     pub fn part(&self, slot: Slot) -> &Part {
         &self.parameters[slot.parameter].parts[slot.part]
@@ -179,7 +194,8 @@ fn networks_of(named: &Named<'_>, config: &BlipConfig) -> Result<Networks> {
         let missing =
             || Error::new(ErrorKind::WeightsMissing, format!("weights: 1 tensors are missing: {key}"));
         let (_, entry) = named.get(&(key.to_owned(), Field::Values)).ok_or_else(missing)?[0];
-        let stored = entry.shape.get(1).copied().ok_or_else(missing)?.max(1);
+        // A width beyond any model's is found not to fit, like any other wrong shape.
+        let stored = entry.shape.get(1).copied().ok_or_else(missing)?.clamp(1, 1 << 20);
         // A quantised matrix does not say where its padding starts; there are only two candidates.
         let (vision, text) = (config.vision_config.hidden_size, config.text_config.hidden_size);
         let candidates = if text_encoder { [text, vision] } else { [vision, text] };
