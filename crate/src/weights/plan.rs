@@ -262,11 +262,8 @@ impl Faults {
         let own = values.and_then(|found| format_of(found[0].1.dtype));
         match (field, own) {
             (Field::Values, _) if found.is_empty() => self.missing.push(name),
-            (Field::Values, Some(own)) => {
-                if *format.get_or_insert(own) != own {
-                    let message = format!("`{name}` is stored in another format than what belongs beside it");
-                    self.shapes.push(message);
-                }
+            (Field::Values, Some(own)) if *format.get_or_insert(own) != own => {
+                self.shapes.push(format!("`{name}` is stored in another format than what belongs beside it"));
             }
             (Field::Scales, Some(own @ (Format::Q8 | Format::Q4))) => {
                 let expected = [part.rows, row_sizes(own, part.columns).1];
