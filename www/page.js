@@ -20,7 +20,7 @@ const elements = {
 const PHASES = {
   device: "Device opened.",
   load: "Reading weights…",
-  compile: "Compiling for this device…",
+  selfTest: "Testing the GPU…",
   ready: "Ready.",
 };
 
@@ -69,17 +69,22 @@ function showProgress(step) {
   if (step.phase === "download") {
     elements.progress.value = step.total === 0 ? 1 : step.loaded / step.total;
     status(`Downloading the model: ${megabytes(step.loaded)} of ${megabytes(step.total)}`);
+  } else if (step.phase === "compile") {
+    elements.progress.value = step.done / step.total;
+    status(`Compiling for this device: ${step.done} of ${step.total}`);
   } else {
     if (step.phase !== "device") elements.progress.removeAttribute("value");
     status(PHASES[step.phase]);
   }
 }
 
+const precision = ({ vision, text }) => (vision === text ? vision : `${vision} and ${text}`);
+
 function showReady({ info }) {
   elements.progress.hidden = true;
   fact("device", info.device === "webgpu" ? "WebGPU" : "CPU", info.device);
   fact("adapter", showAdapter(info.adapter));
-  fact("model", `${info.model.id}, ${info.model.dtype}, ${megabytes(info.model.bytes)}, ${info.model.licence}`, info.model.id);
+  fact("model", `${info.model.id}, ${precision(info.model.quantisation)}, ${megabytes(info.model.bytes)}, ${info.model.licence}`, info.model.id);
   fact("load", milliseconds(info.ms.load), info.ms.load);
   fact("compile", milliseconds(info.ms.compile), info.ms.compile);
   fact("version", info.version);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { Blip, BlipError } from "../dist/index.js";
-import { coded, fakeModule, FakeWorker, serveModel, trap } from "./fake-engine.mjs";
+import { coded, fakeModule, FakeWorker, selfTest, serveModel, trap } from "./fake-engine.mjs";
 
 const image = new Uint8Array([1, 2, 3]);
 let restore;
@@ -26,14 +26,14 @@ test("a caption has text, score, tokens and times", async () => {
   const result = await blip.caption(image, { numBeams: 3 });
   assert.equal(result.text, "a red apple");
   assert.deepEqual(result.captions, [{ text: "a red apple", logProb: -1, tokens: [1, 2] }]);
-  assert.deepEqual(result.ms, { encode: 1, caption: 2 });
+  assert.deepEqual(result.ms, { encode: 1, ground: 1, caption: 2, tokens: 3 });
 });
 
 test("the instance says what it runs on, what it loaded and what that knows", async () => {
   const { blip } = await create();
   assert.equal(blip.info.device, "cpu");
   assert.equal(blip.info.adapter.vendor, "cpu");
-  assert.deepEqual(blip.info.model, { id: "fake", tasks: ["caption"], dtype: "f16", licence: "MIT", bytes: 12 });
+  assert.deepEqual(blip.info.model, { id: "fake", tasks: ["caption"], quantisation: { vision: "q8", text: "q4" }, licence: "MIT", bytes: 12 });
   assert.deepEqual(blip.info.knows.colours, ["red"]);
   assert.equal(blip.info.ms.compile, 7);
   assert.equal(blip.info.fallbackReason, undefined);
@@ -43,7 +43,48 @@ test("creation reports every step in order", async () => {
   const phases = [];
   await create({}, { onProgress: ({ phase }) => phases.push(phase) });
   assert.deepEqual([...new Set(phases)].sort(), ["compile", "device", "download", "load", "ready"]);
-  assert.deepEqual(phases.slice(-3), ["load", "compile", "ready"]);
+  assert.deepEqual(phases.slice(-5), ["load", "compile", "compile", "compile", "ready"]);
+});
+
+test("compiling says how far it is", async () => {
+  const steps = [];
+  await create({}, { onProgress: (step) => step.phase === "compile" && steps.push(`${step.done} of ${step.total}`) });
+  assert.deepEqual(steps.slice(1), ["1 of 2", "2 of 2"]);
+});
+
+test("weights reach the engine in order, and after them the vocabulary", async () => {
+  const { log } = await create();
+  const chosen = log.filter((line) => /^(begin|push|finish)/.test(line));
+  assert.deepEqual(chosen, ["begin", "push 7", "finish vocab"]);
+});
+
+test("weights that the engine refuses end the creation with its code", async () => {
+  const push = () => { throw coded("integrity", "`weights.bin` differs from its manifest"); };
+  await assert.rejects(create({ push }), { code: "integrity", message: /weights\.bin/ });
+});
+
+test("a GPU that passes its self-test is kept", async () => {
+  const phases = [];
+  const { blip, log } = await create({}, { device: "webgpu", onProgress: ({ phase }) => phases.push(phase) });
+  assert.equal(blip.info.device, "webgpu");
+  assert.equal(blip.info.fallbackReason, undefined);
+  assert.ok(phases.indexOf("selfTest") > phases.indexOf("load") && phases.indexOf("selfTest") < phases.indexOf("compile"));
+  assert.deepEqual(log.filter((line) => line.startsWith("open")), ["open webgpu"]);
+});
+
+test("a GPU asked for that computes wrongly is refused and names the operations", async () => {
+  await assert.rejects(create({ selfTest: async () => selfTest("attention") }, { device: "webgpu" }), {
+    code: "gpu-error",
+    message: /computes wrongly: attention \(q8\)/,
+  });
+});
+
+test("a self-test can be asked for, and its mismatch is a result", async () => {
+  const { blip } = await create({ selfTest: async () => selfTest("attention") });
+  const { ok, checks } = await blip.selfTest();
+  assert.equal(ok, false);
+  assert.deepEqual(checks.map((check) => check.ok), [true, false]);
+  assert.equal((await blip.caption(image)).text, "a red apple");
 });
 
 test("calls run one after another in the order they were made, a slow file included", async () => {
@@ -52,7 +93,7 @@ test("calls run one after another in the order they were made, a slow file inclu
   const read = slow.arrayBuffer.bind(slow);
   slow.arrayBuffer = () => new Promise((resolve) => setTimeout(() => resolve(read()), 20));
   await Promise.all([blip.caption(slow), blip.caption(image), blip.caption(new Uint8Array(5))]);
-  assert.deepEqual(log.filter((line) => !line.startsWith("open")), [
+  assert.deepEqual(log.filter((line) => line.includes("bytes")), [
     "start bytes:9 {}", "end bytes:9", "start bytes:3 {}", "end bytes:3", "start bytes:5 {}", "end bytes:5",
   ]);
 });
@@ -177,13 +218,13 @@ test("a model name that is no name, or an address that is none, is bad-option", 
 
 test("a failed creation ends its worker", async () => {
   let worker;
-  const createWorker = () => (worker = new FakeWorker(fakeModule({ load: async () => { throw coded("weights-shape", "x"); } })));
+  const createWorker = () => (worker = new FakeWorker(fakeModule({ finishLoad: async () => { throw coded("weights-shape", "x"); } })));
   await assert.rejects(Blip.create({ device: "cpu", createWorker, modelBase: "https://example.test" }), { code: "weights-shape" });
   assert.ok(worker.terminated);
 });
 
 test("creation can be cancelled", async () => {
   const controller = new AbortController();
-  const call = create({ load: () => new Promise(() => {}) }, { signal: controller.signal, onProgress: () => controller.abort() });
+  const call = create({ finishLoad: () => new Promise(() => {}) }, { signal: controller.signal, onProgress: () => controller.abort() });
   assert.equal(await outcome(call), "AbortError");
 });

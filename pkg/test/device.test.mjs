@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import test, { afterEach } from "node:test";
-import { openEngine } from "../dist/device.js";
-import { coded, fakeModule } from "./fake-engine.mjs";
+import { gpuFault, openEngine } from "../dist/device.js";
+import { EngineHost } from "../dist/host.js";
+import { coded, fakeModule, selfTest, serveModel, starting } from "./fake-engine.mjs";
 
 const original = Object.getOwnPropertyDescriptor(globalThis, "navigator");
 afterEach(() => {
@@ -61,4 +62,38 @@ test("auto does not hide a fault of the engine behind the CPU", async () => {
 test("an explicit webgpu takes a software adapter as well", async () => {
   browser({ ...REAL, isFallbackAdapter: true });
   assert.equal((await openEngine(fakeModule(), "webgpu")).device, "webgpu");
+});
+
+test("a self-test that the GPU cannot run is its fault, anything else is not", async () => {
+  const failing = (code) => ({ selfTest: async () => { throw coded(code, "so it is"); } });
+  assert.equal(await gpuFault({ selfTest: async () => selfTest() }), undefined);
+  assert.match(await gpuFault({ selfTest: async () => selfTest("matrix product") }), /wrongly: matrix product \(q8\)$/);
+  for (const code of ["gpu-error", "device-lost", "out-of-memory"]) {
+    assert.match(await gpuFault(failing(code)), /failed its self-test: so it is/);
+  }
+  await assert.rejects(gpuFault(failing("internal")), { code: "internal" });
+});
+
+test("under auto a GPU that computes wrongly makes place for the CPU, which loads the model again", async () => {
+  browser(REAL);
+  const restore = serveModel();
+  const log = [];
+  const messages = [];
+  const module = fakeModule({ selfTest: async () => selfTest("attention") }, log);
+  await new Promise((resolve) => {
+    const host = new EngineHost((message) => {
+      messages.push(message);
+      if (message.type !== "progress") resolve();
+    }, starting(module));
+    host.receive({ type: "create", id: 1, create: { device: "auto", manifestUrl: "https://example.test/fake/blip.json" } });
+  });
+  restore();
+  const { info } = messages.at(-1);
+  assert.equal(info.device, "cpu");
+  assert.match(info.fallbackReason, /computes wrongly: attention/);
+  const loading = ["begin", "push 7", "finish vocab"];
+  assert.deepEqual(log, ["open webgpu", ...loading, "free", "open cpu", ...loading]);
+  const devices = messages.filter((message) => message.progress?.phase === "device").map(({ progress }) => progress);
+  assert.deepEqual(devices.map(({ device }) => device), ["webgpu", "cpu"]);
+  assert.equal(devices[1].fallbackReason, info.fallbackReason);
 });

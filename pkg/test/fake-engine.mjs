@@ -80,11 +80,11 @@ export function modelFiles() {
   const weights = encoder.encode("weights");
   const vocab = encoder.encode("vocab");
   const manifest = {
-    formatVersion: 1,
+    formatVersion: 2,
     id: "fake",
     tasks: ["caption"],
     config: {},
-    dtype: "f16",
+    quantisation: { vision: "q8", text: "q4" },
     licence: "MIT",
     knows: { nouns: ["apple"], colours: ["red"] },
     files: {

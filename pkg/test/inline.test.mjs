@@ -59,7 +59,7 @@ test("a trap that no promise sees still settles the call", async () => {
     await assert.rejects(client.caption(image(), {}, () => {}), { code: "disposed" });
     await client.close();
     // The module that trapped is not entered again.
-    await assert.rejects(startModule(undefined, new AbortController().signal), { code: "internal", message: /reload/ });
+    await assert.rejects(startModule({}, new AbortController().signal), { code: "internal", message: /reload/ });
   } finally {
     delete globalThis.addEventListener;
     delete globalThis.removeEventListener;

@@ -1,14 +1,23 @@
 import assert from "node:assert/strict";
 import test, { afterEach } from "node:test";
 import { parseManifest } from "../dist/manifest.js";
-import { fetchModel } from "../dist/store.js";
+import { openModel } from "../dist/store.js";
 import { modelFiles, serve, serveModel } from "./fake-engine.mjs";
 
 const URL_ = "https://example.test/models/fake/blip.json";
 let restore = () => {};
 afterEach(() => restore());
 
-const fetchFake = (onProgress = () => {}, signal = new AbortController().signal) => fetchModel(URL_, onProgress, signal);
+/** The whole model, its weights put together again. */
+async function fetchFake(onProgress = () => {}, signal = new AbortController().signal, push = () => {}) {
+  const model = await openModel(URL_, onProgress, signal);
+  const pieces = [];
+  await model.pourWeights((piece) => {
+    push(piece);
+    pieces.push(piece.slice());
+  });
+  return { ...model, pieces, weights: Buffer.concat(pieces) };
+}
 const manifestWith = (change) => {
   const { manifest } = modelFiles();
   change(manifest);
@@ -39,21 +48,30 @@ test("a network failure is download-failed", async () => {
   await assert.rejects(fetchFake(), { code: "download-failed", message: /network down/ });
 });
 
-test("one changed byte is integrity", async () => {
+test("weights come in pieces of at most a mebibyte, and a second time when asked again", async () => {
   const files = modelFiles();
-  files.weights[3] ^= 1;
+  files.weights = new Uint8Array(2.5 * 2 ** 20).map((_, index) => index);
+  files.manifest.files.weights.bytes = files.weights.length;
   restore = serveModel(files);
-  await assert.rejects(fetchFake(), { code: "integrity", message: /weights\.bin: SHA-256/ });
+  const model = await fetchFake();
+  assert.ok(model.pieces.every((piece) => piece.length <= 2 ** 20) && model.pieces.length >= 3);
+  assert.ok(model.weights.equals(files.weights));
+  let again = 0;
+  await model.pourWeights((piece) => (again += piece.length));
+  assert.equal(again, files.weights.length);
 });
 
-test("a file of another length is integrity", async () => {
-  for (const change of [(bytes) => bytes.slice(1), (bytes) => new Uint8Array([...bytes, 0])]) {
-    const files = modelFiles();
-    files.weights = change(files.weights);
-    restore = serveModel(files);
-    await assert.rejects(fetchFake(), { code: "integrity", message: /weights\.bin/ });
-    restore();
-  }
+test("a fault of what takes the weights is passed on as it is, and ends the download", async () => {
+  restore = serveModel();
+  const fault = Object.assign(new Error("differs from its manifest"), { code: "integrity" });
+  await assert.rejects(fetchFake(undefined, undefined, () => { throw fault; }), (error) => error === fault);
+});
+
+test("a vocabulary longer than its manifest says is integrity", async () => {
+  const files = modelFiles();
+  files.vocab = new Uint8Array([...files.vocab, 0]);
+  restore = serveModel(files);
+  await assert.rejects(fetchFake(), { code: "integrity", message: /vocab\.txt/ });
 });
 
 test("cancelling rejects with the reason of the signal", async () => {
@@ -68,7 +86,9 @@ test("a page in place of the manifest is bad-config", () => {
 
 test("a manifest of another version, or with a field missing, is bad-config and names the field", () => {
   const cases = [
-    [(manifest) => (manifest.formatVersion = 2), /formatVersion/],
+    [(manifest) => (manifest.formatVersion = 3), /formatVersion/],
+    [(manifest) => delete manifest.quantisation, /quantisation/],
+    [(manifest) => delete manifest.quantisation.text, /quantisation\.text/],
     [(manifest) => delete manifest.files.vocab, /files\.vocab/],
     [(manifest) => (manifest.files.weights.sha256 = "abc"), /files\.weights\.sha256/],
     [(manifest) => (manifest.files.weights.bytes = -1), /files\.weights\.bytes/],
@@ -78,6 +98,14 @@ test("a manifest of another version, or with a field missing, is bad-config and 
   for (const [change, message] of cases) {
     assert.throws(() => parseManifest(manifestWith(change), URL_), { code: "bad-config", message });
   }
+});
+
+test("a manifest of the first version has one element type for both sides", () => {
+  const json = manifestWith((manifest) => {
+    Object.assign(manifest, { formatVersion: 1, dtype: "f16" });
+    delete manifest.quantisation;
+  });
+  assert.deepEqual(parseManifest(json, URL_).quantisation, { vision: "f16", text: "f16" });
 });
 
 test("a manifest cannot point outside its directory", () => {

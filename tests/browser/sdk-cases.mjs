@@ -88,6 +88,37 @@ async function badInputs() {
   ];
 }
 
+async function passesItsSelfTest(device) {
+  const { device: tested, ok, checks } = await (await instance(device)).selfTest();
+  const wrong = checks.filter((check) => !check.ok);
+  ensure(ok && wrong.length === 0, `wrong: ${JSON.stringify(wrong)}`);
+  equal(tested, device);
+  ensure(checks.length >= 10 && checks.every(({ error, allowed }) => error <= allowed), `only ${checks.length} checks`);
+}
+
+/**
+ * Makes the software adapter look like a real one and one kernel of it write nothing, for engines in this
+ * thread; returns how to end that.
+ */
+function sabotage(marker) {
+  const info = Object.getOwnPropertyDescriptor(GPUAdapterInfo.prototype, "isFallbackAdapter");
+  Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { ...info, get: () => false });
+  const { createShaderModule } = GPUDevice.prototype;
+  let hit = 0;
+  GPUDevice.prototype.createShaderModule = function (descriptor) {
+    if (!descriptor.code.includes(marker)) return createShaderModule.call(this, descriptor);
+    hit++;
+    const body = descriptor.code.indexOf("{", descriptor.code.indexOf("fn main(")) + 1;
+    const code = `${descriptor.code.slice(0, body)} if (1 < 2) { return; } ${descriptor.code.slice(body)}`;
+    return createShaderModule.call(this, { ...descriptor, code });
+  };
+  return () => {
+    Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", info);
+    GPUDevice.prototype.createShaderModule = createShaderModule;
+    ensure(hit > 0, `no shader has ${marker}`);
+  };
+}
+
 async function abortsWithinAToken(device) {
   const blip = await instance(device);
   const bytes = await sampleBytes();
@@ -115,7 +146,8 @@ const WEBGPU = {
       const { text, captions, ms } = await blip.caption(sample);
       ensure(text.length > 0 && captions[0].text === text, `the caption is ${text}`);
       ensure(captions[0].logProb <= 0 && captions[0].tokens.length > 0, "there is no score or no token");
-      ensure(ms.encode > 0 && ms.caption > 0, "there are no times");
+      ensure(ms.encode > 0 && ms.caption > ms.ground && ms.ground > 0, "there are no times");
+      ensure(ms.tokens > captions[0].tokens.length - 1, `${ms.tokens} steps for ${captions[0].tokens.length} tokens`);
     }
   },
   async "WebGPU says what the CPU says"() {
@@ -125,6 +157,18 @@ const WEBGPU = {
     for (const sample of (await samples()).slice(0, 2)) {
       equal((await gpu.caption(sample)).text, (await cpu.caption(sample)).text);
     }
+  },
+  "the kernels compute what plain arithmetic does on the CPU": () => passesItsSelfTest("cpu"),
+  "the kernels compute what plain arithmetic does on WebGPU": () => passesItsSelfTest("webgpu"),
+  async "loading and compiling say how far they are"() {
+    const steps = [];
+    await using _ = await Blip.create({ device: "cpu", onProgress: (step) => steps.push(step) });
+    const downloads = steps.filter(({ phase }) => phase === "download");
+    ensure(downloads.every(({ total }) => total === downloads[0].total), "the total is not known from the start");
+    equal(downloads.at(-1).loaded, downloads[0].total, "the bytes in the end");
+    const compiled = steps.filter(({ phase }) => phase === "compile");
+    equal(compiled.map(({ done }) => done), compiled.map((_, index) => index), "the steps of compiling");
+    equal(compiled.at(-1).done, compiled.at(-1).total, "the last step of compiling");
   },
   async "auto leaves a software adapter alone and says so"() {
     const blip = await Blip.create();
@@ -257,6 +301,27 @@ const WEBGPU = {
       Object.defineProperty(GPUAdapter.prototype, "features", own);
     }
   },
+  // The last ones: the module of this thread keeps the pipelines of the first.
+  async "a GPU with a kernel that writes nothing is found out, and auto takes the CPU"() {
+    const bytes = await sampleBytes();
+    const devices = [];
+    const restore = sabotage("var<workgroup> squares");
+    try {
+      const onProgress = (step) => step.phase === "device" && devices.push(step.device);
+      const blip = await Blip.create({ worker: false, onProgress });
+      equal(blip.info.device, "cpu");
+      equal(devices, ["webgpu", "cpu"]);
+      ensure(/computes wrongly: .*layer norm/.test(blip.info.fallbackReason), `the reason is ${blip.info.fallbackReason}`);
+      equal((await blip.caption(bytes)).text, (await (await instance("cpu")).caption(bytes)).text);
+      await blip.dispose();
+    } finally {
+      restore();
+    }
+  },
+  async "such a GPU is refused when it was asked for"() {
+    const error = await rejects(() => Blip.create({ device: "webgpu", worker: false }), "gpu-error");
+    ensure(/layer norm/.test(error.message), error.message);
+  },
 };
 
 const PLAIN = {
@@ -268,6 +333,21 @@ const PLAIN = {
     equal(blip.info.device, "cpu");
     ensure(blip.info.fallbackReason.length > 0, "there is no reason");
     ensure((await blip.caption(await sampleBytes())).text.length > 0, "no caption");
+  },
+  async "a browser without relaxed SIMD gets a module without it, and the same captions"() {
+    const blip = await instance("auto");
+    equal(blip.info.adapter.features, ["simd128", "relaxed-simd"], "the instructions of this browser");
+    const { validate } = WebAssembly;
+    // The engine asks whether a probe would be accepted; this module must be by every browser.
+    WebAssembly.validate = () => false;
+    const baseline = await Blip.create({ device: "cpu", worker: false });
+    WebAssembly.validate = validate;
+    equal(baseline.info.adapter.features, ["simd128"], "the instructions without relaxed SIMD");
+    ensure((await baseline.selfTest()).ok, "the self-test fails");
+    for (const sample of await samples()) {
+      equal((await baseline.caption(sample)).text, (await blip.caption(sample)).text);
+    }
+    await baseline.dispose();
   },
 };
 

@@ -92,7 +92,10 @@ fn generate(workspace: &Workspace, compiled: &Path, destination: &Path) -> Resul
     let optimised = work.join("blip_bg.optimised.wasm");
     optimise(workspace, OPTIMISE, &module, &optimised)?;
     fs::rename(&optimised, &module)?;
-    optimise(workspace, BASELINE, &module, &work.join("blip_baseline_bg.wasm"))?;
+    let baseline = work.join("blip_baseline_bg.wasm");
+    optimise(workspace, BASELINE, &module, &baseline)?;
+    // Reading it without the proposal proves that it is gone.
+    run(Command::new(workspace.npm_tool("wasm-opt")).args(PROPOSALS).arg(&baseline))?;
     fs::create_dir_all(destination)?;
     for name in GENERATED {
         fs::copy(work.join(name), destination.join(name))
