@@ -57,8 +57,7 @@ fn a_full_size_model_agrees() {
     assert!((mean - case.mean).abs() <= 1e-4, "mean {mean}, expected {}", case.mean);
 
     let grounding = Grounding::new(model.decoder().unwrap().cross_kv(tokens));
-    let text = BlipConfig::base().text_config;
-    let mut cache = KvCache::new(text.num_hidden_layers, text.hidden_size, 1, 1, device);
+    let mut cache = KvCache::new(model.decoder().unwrap(), 1, 1, device);
     cache.feed(&[0], &[30_522]);
     let logits = values(model.step_logits(&grounding, &mut cache));
     let mut ranked: Vec<usize> = (0..logits.len()).collect();

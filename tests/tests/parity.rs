@@ -268,8 +268,7 @@ fn cached_decoding_equals_the_full_pass(on: &On) {
         let [rows, seq, vocab] = full.dims();
         let tokens = image_tokens(&model, &corpus, &case.images, on);
         let grounding = Grounding::new(model.decoder().unwrap().cross_kv(tokens));
-        let text = &corpus.config.text_config;
-        let mut cache = KvCache::new(text.num_hidden_layers, text.hidden_size, rows, seq, &on.device);
+        let mut cache = KvCache::new(model.decoder().unwrap(), rows, seq, &on.device);
         let parents: Vec<usize> = (0..rows).collect();
         for at in 0..seq {
             let tokens: Vec<u32> = case.ids.iter().map(|row| row[at]).collect();

@@ -10,7 +10,7 @@ mod started;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use serde::Serialize;
 
 #[cfg(feature = "wgpu")]
@@ -201,6 +201,10 @@ impl OpenDevice {
         self.faults.take()?;
         let data = data.map_err(|e| {
             Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(format!("{e:?}"))
+        })?;
+        let data = data.try_cast(DType::F32).map_err(|e| {
+            Error::new(ErrorKind::Internal, "the device returned another element type")
+                .with_source(format!("{e:?}"))
         })?;
         data.try_into_vec::<f32>().map_err(|e| {
             Error::new(ErrorKind::Internal, "the device returned another element type")

@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use super::Med;
 use crate::kernels::{self, AdvanceSpec, StepAttentionSpec, state};
 
 /// Caches and state of some sequences that are decoded side by side.
@@ -31,9 +32,10 @@ struct Lineage {
 }
 
 impl KvCache {
-    /// Caches for at most `room` sequences of at most `capacity` tokens.
-    pub fn new(layers: usize, width: usize, room: usize, capacity: usize, device: &Device) -> Self {
-        let empty = || Tensor::<3>::empty([room, capacity, 2 * width], device);
+    /// Caches for at most `room` sequences of at most `capacity` tokens of `decoder`.
+    pub fn new(decoder: &Med, room: usize, capacity: usize, device: &Device) -> Self {
+        let (layers, width, float) = (decoder.depth(), decoder.width(), decoder.activations());
+        let empty = || Tensor::<3>::empty([room, capacity, 2 * width], (device, float));
         Self {
             device: device.clone(),
             layers: (0..layers).map(|_| Some(empty())).collect(),

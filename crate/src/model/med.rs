@@ -1,7 +1,7 @@
 //! MED, the multimodal mixture of encoder-decoder: one text transformer in three modes (paper §3.1).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 use super::cache::KvCache;
 use crate::config::TextConfig;
@@ -83,6 +83,21 @@ impl Med {
     /// The word embedding `[vocab, dim]`.
     pub fn word_embeddings(&self) -> &Matrix {
         &self.word_embeddings
+    }
+
+    /// Layers.
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Values of a state.
+    pub fn width(&self) -> usize {
+        self.position_embeddings.dims()[1]
+    }
+
+    /// The float type of states.
+    pub fn activations(&self) -> DType {
+        self.position_embeddings.dtype()
     }
 
     /// Whether causal self-attention has parameters of its own, beside the encoder's.

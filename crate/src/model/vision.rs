@@ -3,7 +3,7 @@
 #[cfg(feature = "train")]
 use burn::module::ParamId;
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use super::positions::positions_for;
 #[cfg(feature = "train")]
@@ -38,6 +38,11 @@ impl VisionModel {
             post_layernorm: LayerNorm::build(source, "vision.post_layernorm", width, config.layer_norm_eps),
             patch: config.patch_size,
         }
+    }
+
+    /// The float type of pixels and tokens.
+    pub fn activations(&self) -> DType {
+        self.position_embedding.dtype()
     }
 
     /// Image tokens, normalised; token 0 is the class token.

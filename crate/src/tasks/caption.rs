@@ -46,13 +46,18 @@ pub struct Captions {
     pub ms: Timings,
 }
 
-/// Milliseconds of the two parts of a caption.
+/// Where the time of a caption went, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Timings {
     /// Pixels to image tokens.
     pub encode: f64,
-    /// Image tokens to words.
+    /// Image tokens to the keys and values of cross-attention. On a GPU this is handed over and not
+    /// waited for, so that its work is part of what follows.
+    pub ground: f64,
+    /// Image tokens to words, `ground` included.
     pub caption: f64,
+    /// Not a time: how many tokens were decided on one after another, the end token included.
+    pub tokens: usize,
 }
 
 /// A caption while it grows.
@@ -153,8 +158,12 @@ impl Session {
         let start = now_ms();
         let prompt = self.tokenizer.encode_prompt(options.prompt.as_deref())?;
         let grounding = Grounding::new(decoder.cross_kv(picture.tokens.clone()));
+        let ground = now_ms() - start;
         let mut decoder = ModelDecoder::new(&self.model, &self.device, grounding, text);
+        // Samples grow side by side: the longest one counts.
+        let mut tokens = vec![0; options.generate.num_captions.max(1)];
         let mut report = |progress: Progress<'_>| {
+            tokens[progress.index] += 1;
             on_progress(CaptionProgress {
                 text: self.tokenizer.decode(progress.ids, true),
                 index: progress.index,
@@ -171,7 +180,9 @@ impl Session {
             })
             .collect();
         let text = captions.first().map(|caption| caption.text.clone()).unwrap_or_default();
-        Ok(Captions { text, captions, ms: Timings { encode: 0.0, caption: now_ms() - start } })
+        let tokens = tokens.into_iter().max().unwrap_or_default();
+        let ms = Timings { encode: 0.0, ground, caption: now_ms() - start, tokens };
+        Ok(Captions { text, captions, ms })
     }
 }
 

@@ -46,13 +46,10 @@ impl<'a> ModelDecoder<'a> {
                 cache.clear();
                 cache
             }
-            None => KvCache::new(
-                self.config.num_hidden_layers,
-                self.config.hidden_size,
-                room.rows,
-                tokens,
-                &self.device.device,
-            ),
+            None => {
+                let med = self.model.decoder().expect("a decoder is made for a model that has one");
+                KvCache::new(med, room.rows, tokens, &self.device.device)
+            }
         };
         self.cache.insert(cache)
     }

@@ -4,8 +4,10 @@
 
 mod caption;
 mod decoder;
+mod self_test;
 mod session;
 
 pub use caption::{Caption, CaptionOptions, CaptionProgress, Captions, Timings};
 pub use decoder::ModelDecoder;
+pub use self_test::{Check, SelfTest};
 pub use session::{Picture, Session};

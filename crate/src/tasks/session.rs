@@ -8,9 +8,10 @@ use crate::config::BlipConfig;
 use crate::device::OpenDevice;
 use crate::generate::{Control, GenerateConfig};
 use crate::image::{cut, preprocess};
+use crate::kernels::Format;
 use crate::model::{Blip, Networks};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Checkpoint, Manifest, load};
+use crate::weights::{Checkpoint, Loader, Manifest, formats, load};
 use crate::{Error, ErrorKind, Result};
 
 /// A model, its tokenizer and the device both belong to.
@@ -21,6 +22,8 @@ pub struct Session {
     pub(crate) model: Blip,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) device: OpenDevice,
+    /// How its matrices were stored, each way once.
+    pub(crate) formats: Vec<Format>,
 }
 
 /// The image tokens of one picture, on the device: encode once, ask often.
@@ -61,7 +64,29 @@ impl Session {
         let tokenizer = Tokenizer::from_vocab(vocab)?;
         check_tokens(config, &tokenizer)?;
         let (model, networks) = load(config, checkpoint, &device.device)?;
-        Ok(Self { config: config.clone(), networks, model, tokenizer, device: device.clone() })
+        let formats = formats(config, checkpoint, &device.device)?;
+        Ok(Self { config: config.clone(), networks, model, tokenizer, device: device.clone(), formats })
+    }
+
+    /// Builds a session from a loader on `device` that was given all of the manifest's weights, and the
+    /// manifest's vocabulary.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when either is not the manifest's, [`ErrorKind::BadVocabulary`] when
+    /// vocabulary and configuration disagree, and whatever [`Loader::finish`] finds wrong with the weights.
+    pub fn from_loader(
+        manifest: &Manifest,
+        loader: Loader,
+        vocab: &[u8],
+        device: &OpenDevice,
+    ) -> Result<Self> {
+        manifest.files.vocab.verify(vocab)?;
+        let tokenizer = Tokenizer::from_vocab(vocab)?;
+        check_tokens(&manifest.config, &tokenizer)?;
+        let formats = loader.formats();
+        let (model, networks) = loader.finish()?;
+        let config = manifest.config.clone();
+        Ok(Self { config, networks, model, tokenizer, device: device.clone(), formats })
     }
 
     /// The model's dimensions.
@@ -95,7 +120,7 @@ impl Session {
         let grid = size / patch;
         let patches = cut(&preprocess(picture, size), size, patch);
         let patches = TensorData::new(patches, [1, grid * grid, 3 * patch * patch]);
-        let patches = Tensor::from_data(patches, &self.device.device);
+        let patches = Tensor::from_data(patches, (&self.device.device, self.model.vision.activations()));
         let tokens = self.model.vision.forward_patches(patches, [grid, grid]);
         // One value tells that the device is done and sane, before a whole caption is built on it.
         let probe = self.device.read(tokens.clone().slice([0..1, 0..1, 0..1])).await?;
@@ -105,24 +130,43 @@ impl Session {
         Err(Error::new(ErrorKind::Gpu, "the image encoder returned a value that is not a number"))
     }
 
-    /// Compiles every GPU pipeline that captioning uses, by captioning a blank picture.
+    /// Compiles every GPU pipeline that captioning uses, by captioning a blank picture in steps, and
+    /// takes the memory that captions will need.
+    ///
+    /// `on_progress` is told how many steps of how many are done. The device is waited for after each,
+    /// so that a browser's event loop turns in between.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub async fn warm_up(&self) -> Result<()> {
+    pub async fn warm_up(&self, on_progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
+        let captions = if self.networks.tasks().contains(&"caption") { WARM_UP_BEAMS } else { &[] };
+        let steps = 1 + captions.len();
         let size = u32::try_from(self.config.vision_config.image_size).unwrap_or(1);
         let blank = self.encode(&RgbImage::from_pixel(size, size, image::Rgb([255; 3]))).await?;
-        if self.networks.tasks().contains(&"caption") {
-            // Long enough to run the prompt, a cached step and a beam reorder.
+        on_progress(1, steps);
+        for (done, num_beams) in captions.iter().enumerate() {
+            // Room for a caption of the usual length, of which only the beginning is written.
             let generate =
-                GenerateConfig { num_beams: 2, min_length: 4, max_length: 5, ..GenerateConfig::default() };
+                GenerateConfig { num_beams: *num_beams, min_length: 20, ..GenerateConfig::default() };
             let options = CaptionOptions { generate, ..CaptionOptions::default() };
-            let mut ignore = |_: CaptionProgress| Control::Continue;
-            self.caption_picture(&blank, &options, &mut ignore).await?;
+            let mut tokens = 0;
+            let mut enough = |_: CaptionProgress| {
+                tokens += 1;
+                if tokens < WARM_UP_TOKENS { Control::Continue } else { Control::Cancel }
+            };
+            match self.caption_picture(&blank, &options, &mut enough).await {
+                Err(error) if error.kind() != ErrorKind::Aborted => return Err(error),
+                _ => on_progress(2 + done, steps),
+            }
         }
         Ok(())
     }
 }
+
+/// The searches that are warmed up: greedy, and with as many beams as the reference uses.
+const WARM_UP_BEAMS: &[usize] = &[1, 3];
+/// Enough to run the prompt, cached steps, and for beams a reorder.
+const WARM_UP_TOKENS: usize = 4;
 
 /// The vocabulary must be the one that the word embedding was trained with.
 fn check_tokens(config: &BlipConfig, tokenizer: &Tokenizer) -> Result<()> {
