@@ -29,7 +29,7 @@ impl Route {
     /// The route of a device.
     pub fn of(device: &Device) -> Self {
         match device.as_dispatch() {
-            #[cfg(any())]
+            #[cfg(feature = "wgpu")]
             DispatchDevice::Cube(cubecl::Device::Wgpu(_)) => Self::Gpu,
             #[cfg(feature = "flex")]
             DispatchDevice::Flex(_) => Self::Cpu,
@@ -42,7 +42,7 @@ impl Route {
 macro_rules! routed {
     ($device:expr, $backend:ident => $kernel:expr, $composed:expr) => {
         match Route::of(&$device) {
-            #[cfg(any())]
+            #[cfg(feature = "wgpu")]
             Route::Gpu => {
                 type $backend = Cube;
                 $kernel
@@ -205,7 +205,7 @@ pub fn advance(
 /// When the number of elements differs.
 pub fn view<const D: usize, const E: usize>(x: Tensor<D>, shape: [usize; E]) -> Tensor<E> {
     match Route::of(&x.device()) {
-        #[cfg(any())]
+        #[cfg(feature = "wgpu")]
         Route::Gpu => {
             let x: FloatTensor<Cube> = float::<Cube, D>(x);
             raise::<Cube, E>(super::gpu::view(x, &shape))
@@ -228,7 +228,7 @@ pub fn view<const D: usize, const E: usize>(x: Tensor<D>, shape: [usize; E]) -> 
 /// When the number of elements differs.
 pub fn view_int<const D: usize, const E: usize>(x: Tensor<D, Int>, shape: [usize; E]) -> Tensor<E, Int> {
     match Route::of(&x.device()) {
-        #[cfg(any())]
+        #[cfg(feature = "wgpu")]
         Route::Gpu => raise_int::<Cube, E>(super::gpu::view(int::<Cube, D>(x), &shape)),
         #[cfg(feature = "flex")]
         Route::Cpu => raise_int::<Flex, E>(super::cpu::view(int::<Flex, D>(x), &shape)),
@@ -242,7 +242,7 @@ pub fn view_int<const D: usize, const E: usize>(x: Tensor<D, Int>, shape: [usize
 /// The same values in row-major order without gaps, as kernels read them.
 pub fn contiguous<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match Route::of(&x.device()) {
-        #[cfg(any())]
+        #[cfg(feature = "wgpu")]
         Route::Gpu => raise::<Cube, D>(burn_cubecl::kernel::into_contiguous(float::<Cube, D>(x))),
         #[cfg(feature = "flex")]
         Route::Cpu => raise::<Flex, D>(float::<Flex, D>(x).to_contiguous()),

@@ -233,7 +233,12 @@ impl<S: Shader> CubeKernel for Kernel<S> {
     }
 
     fn source(&self) -> Option<PrecompiledSource> {
-        Some(PrecompiledSource { source: self.shader.source(), entrypoint_name: "main".into(), lang: "wgsl" })
+        let source = self.shader.source();
+        // Natively tensors are slices of shared buffers, and a dispatch must not bind one buffer both
+        // ways; in the browser every tensor has its own, and what is only read can say so.
+        #[cfg(not(target_family = "wasm"))]
+        let source = source.replace("var<storage, read>", "var<storage, read_write>");
+        Some(PrecompiledSource { source, entrypoint_name: "main".into(), lang: "wgsl" })
     }
 }
 
@@ -249,7 +254,7 @@ fn pack(parameters: &[u32]) -> Vec<u64> {
     (0..pairs).map(|pair| word(2 * pair) | word(2 * pair + 1) << 32).collect()
 }
 
-fn assert_contiguous(tensor: &CubeTensor) {
+pub(super) fn assert_contiguous(tensor: &CubeTensor) {
     let mut expected = 1;
     for (&size, &stride) in tensor.meta.shape().iter().zip(tensor.meta.strides().iter()).rev() {
         assert!(size == 1 || stride == expected, "kernels take contiguous tensors, found {:?}", tensor.meta);

@@ -7,11 +7,29 @@
 mod adapter;
 mod attention;
 mod choose;
+mod cube;
 mod embed;
 pub(crate) mod launch;
 mod layer_norm;
+mod linear;
 
 pub use adapter::Adapter;
+
+/// The same elements under another shape; never copies.
+///
+/// # Panics
+/// When the tensor has gaps, or the number of elements differs.
+pub(super) fn view(
+    tensor: burn_cubecl::tensor::CubeTensor,
+    shape: &[usize],
+) -> burn_cubecl::tensor::CubeTensor {
+    use burn_cubecl::tensor::CubeTensor;
+
+    launch::assert_contiguous(&tensor);
+    let shape = burn::tensor::Shape::from(shape.to_vec());
+    assert_eq!(tensor.meta.num_elements(), shape.num_elements(), "a view has as many elements");
+    CubeTensor::new_contiguous(tensor.client, tensor.device, shape, tensor.handle, tensor.dtype)
+}
 
 /// Every shader in representative variants, named: for tests that compile them elsewhere.
 #[cfg(not(target_family = "wasm"))]

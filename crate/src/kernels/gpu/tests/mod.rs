@@ -14,6 +14,7 @@ use half::f16;
 
 use super::Adapter;
 use super::launch::Float;
+use crate::ErrorKind;
 use crate::device::{DeviceKind, OpenDevice, block_on};
 
 /// A device, for one test at a time, as the kind of adapter is a setting of the process.
@@ -31,10 +32,8 @@ impl Gpu {
         let device = match block_on(OpenDevice::open(DeviceKind::Gpu)) {
             Ok(device) => device.device,
             Err(error) => {
-                #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-                {
-                    eprintln!("skipped: {error}");
-                }
+                assert_eq!(error.kind(), ErrorKind::WebgpuUnavailable, "an earlier launch failed: {error}");
+                eprintln!("skipped: {error}");
                 return None;
             }
         };
@@ -136,8 +135,9 @@ impl Noise {
     }
 }
 
+/// With `BLIP_WGSL_LISTING` set to a path, writes names and sources there as JSON.
 #[test]
-fn every_shader_has_its_own_source_and_compiles_natively() {
+fn every_listed_source_is_filled_and_can_be_written_for_the_browser() {
     let sources = super::sources();
     for (name, source) in &sources {
         assert!(!source.contains("{{") && !source.contains("#if"), "{name} is not filled");
