@@ -123,6 +123,70 @@ fn every_layout_converts_to_the_same_model() {
 }
 
 #[test]
+fn a_quantised_model_directory_captions_like_the_one_it_was_made_of() {
+    let folder = scratch("quantised");
+    let (tiny, out, report) = (repository("models/tiny"), folder.join("model"), folder.join("report.json"));
+    let [tiny, out] = [text(&tiny), text(&out)];
+    stdout(&blip(&[
+        "convert",
+        tiny,
+        "--out",
+        out,
+        "--vision",
+        "q8",
+        "--text",
+        "q4",
+        "--report",
+        text(&report),
+    ]));
+    let caption = |model: &str| stdout(&blip(&["caption", "--json", "--model", model, text(&sample())]));
+    let words = |model: &str| {
+        let line: serde_json::Value = serde_json::from_str(caption(model).trim()).unwrap();
+        line["caption"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(words(out), words(tiny));
+    assert!(stdout(&blip(&["inspect", out])).contains("q8/q4"));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let bytes = std::fs::metadata(Path::new(out).join("model.safetensors")).unwrap().len();
+    assert_eq!(report["bytes"], bytes);
+    let error = report["relativeRms"].as_f64().unwrap();
+    assert!(error > 1e-3 && error < 0.1, "{error}");
+}
+
+#[test]
+fn random_weights_are_those_of_their_seed() {
+    let folder = scratch("random");
+    let shape = repository("tests/fixtures/parity/caption/config.json");
+    let weights = |name: &str, seed: &str| {
+        let out = folder.join(name);
+        stdout(&blip(&[
+            "convert",
+            "--random",
+            text(&shape),
+            "--seed",
+            seed,
+            "--out",
+            text(&out),
+            "--dtype",
+            "q8",
+        ]));
+        stdout(&blip(&[
+            "caption",
+            "--min-length",
+            "8",
+            "--max-length",
+            "9",
+            "--model",
+            text(&out),
+            text(&sample()),
+        ]));
+        std::fs::read(out.join("model.safetensors")).unwrap()
+    };
+    let first = weights("first", "1");
+    assert!(first == weights("second", "1") && first != weights("third", "2"));
+}
+
+#[test]
 fn an_original_checkpoint_says_what_was_dropped() {
     let folder = scratch("original");
     let vocab = fixture_vocabulary(&folder);

@@ -4,17 +4,18 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use blip_web::config::BlipConfig;
 use blip_web::convert::{ConvertReport, ModelDirectory, VOCAB, WEIGHTS, convert, manifest_json};
-use blip_web::weights::{Checkpoint, Precision, Quantisation, TensorReport, random_checkpoint};
+use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation, TensorReport, random_checkpoint};
 use clap::Args;
 
-use super::source::{open_checkpoint, placeholder_vocabulary, random_config, read};
+use super::source::{manifest_in, open_checkpoint, placeholder_vocabulary, random_config, read};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// `model.safetensors`, `pytorch_model.bin`, a `.pth` file, or a folder with one of them.
+    /// `model.safetensors`, `pytorch_model.bin`, a `.pth` file, a folder with one of them, or a model
+    /// directory.
     #[arg(required_unless_present = "random")]
     checkpoint: Option<PathBuf>,
     /// Instead of a checkpoint: random weights of the shape `base`, `large`, or of a `config.json`.
@@ -23,8 +24,9 @@ pub(crate) struct Arguments {
     /// Seed of random weights.
     #[arg(long, default_value_t = 0, requires = "random")]
     seed: u64,
-    /// The vocabulary, one token a line (`vocab.txt` of bert-base-uncased); random weights do without.
-    #[arg(long, required_unless_present = "random")]
+    /// The vocabulary, one token a line (`vocab.txt` of bert-base-uncased). A model directory has its
+    /// own, and random weights do without.
+    #[arg(long)]
     vocab: Option<PathBuf>,
     /// Folder to write: `blip.json`, `model.safetensors`, `vocab.txt`.
     #[arg(long)]
@@ -41,9 +43,10 @@ pub(crate) struct Arguments {
     /// How the matrices of the text networks and the heads are stored, if not as the others.
     #[arg(long, value_enum)]
     text: Option<Precision>,
-    /// Licence of the weights, as an SPDX expression.
-    #[arg(long, default_value = "BSD-3-Clause")]
-    licence: String,
+    /// Licence of the weights, as an SPDX expression; a model directory's own, otherwise BSD-3-Clause,
+    /// when left out.
+    #[arg(long)]
+    licence: Option<String>,
     /// Where to write what became of each tensor, as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -51,15 +54,15 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (checkpoint, config) = source(arguments)?;
-    let vocab = match &arguments.vocab {
-        Some(path) => read(path)?,
-        None => placeholder_vocabulary(&config),
-    };
+    let known = arguments.checkpoint.as_deref().map(manifest_in).transpose()?.flatten();
+    let vocab = vocabulary(arguments, known.as_ref(), &config)?;
     let folder_name =
         || arguments.out.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
     let id = arguments.id.clone().unwrap_or_else(folder_name);
-    let directory =
-        ModelDirectory { id, config, tasks: None, licence: arguments.licence.clone(), knows: None };
+    let (tasks, licence, knows) =
+        known.map_or((None, None, None), |known| (Some(known.tasks), Some(known.licence), known.knows));
+    let licence = arguments.licence.clone().or(licence).unwrap_or_else(|| "BSD-3-Clause".to_owned());
+    let directory = ModelDirectory { id, config, tasks, licence, knows };
     let quantisation = Quantisation {
         vision: arguments.vision.unwrap_or(arguments.dtype),
         text: arguments.text.unwrap_or(arguments.dtype),
@@ -85,6 +88,15 @@ fn source(arguments: &Arguments) -> Result<(Checkpoint, BlipConfig)> {
     }
     let config = random_config(arguments.random.as_deref().unwrap_or("base"))?;
     Ok((random_checkpoint(&config, arguments.seed), config))
+}
+
+fn vocabulary(arguments: &Arguments, known: Option<&Manifest>, config: &BlipConfig) -> Result<Vec<u8>> {
+    match (&arguments.vocab, known, &arguments.checkpoint) {
+        (Some(path), ..) => read(path),
+        (None, Some(known), Some(folder)) => read(&folder.join(&known.files.vocab.path)),
+        (None, _, None) => Ok(placeholder_vocabulary(config)),
+        (None, None, Some(_)) => bail!("a checkpoint has no vocabulary of its own: name one with --vocab"),
+    }
 }
 
 fn summarise(out: &Path, report: &ConvertReport) {

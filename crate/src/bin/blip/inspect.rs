@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use blip_web::weights::keymap::{Meaning, meaning};
-use blip_web::weights::{Checkpoint, Dtype, find_networks};
+use blip_web::weights::{Dtype, find_networks};
 use burn::tensor::Device;
 use clap::Args;
 
-use super::source::{open_checkpoint, read_manifest};
+use super::source::{manifest_in, open_checkpoint};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -22,13 +22,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let path = &arguments.path;
-    let (checkpoint, config) = if path.join("blip.json").exists() {
-        let manifest = read_manifest(path)?;
+    if let Some(manifest) = manifest_in(path)? {
         println!("model    {} ({}, {})", manifest.id, manifest.quantisation, manifest.licence);
-        (Checkpoint::open(&path.join(&manifest.files.weights.path))?, manifest.config)
-    } else {
-        open_checkpoint(path)?
-    };
+    }
+    let (checkpoint, config) = open_checkpoint(path)?;
     let networks = find_networks(&config, &checkpoint, &Device::flex())?;
     println!("tasks    {}", networks.tasks().join(", "));
     println!("networks {networks:?}");

@@ -55,8 +55,17 @@ pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {
     Ok(Manifest::from_json(&text)?)
 }
 
-/// A checkpoint file and the configuration beside it, or the one its layout implies.
+/// The manifest, where the path is a model directory.
+pub(crate) fn manifest_in(path: &Path) -> Result<Option<Manifest>> {
+    path.join("blip.json").exists().then(|| read_manifest(path)).transpose()
+}
+
+/// The weights of a model directory, or a checkpoint file with the configuration beside it or the one
+/// its layout implies.
 pub(crate) fn open_checkpoint(path: &Path) -> Result<(Checkpoint, BlipConfig)> {
+    if let Some(manifest) = manifest_in(path)? {
+        return Ok((Checkpoint::open(&path.join(&manifest.files.weights.path))?, manifest.config));
+    }
     let file = if path.is_dir() { weights_in(path)? } else { path.to_owned() };
     let checkpoint = Checkpoint::open(&file)?;
     let beside = file.with_file_name("config.json");
