@@ -136,6 +136,7 @@ impl Columns<'_> {
 }
 
 /// Dot products of `R` rows, which start every `stride`, with `C` rows of weights, all `len` long.
+#[expect(clippy::needless_range_loop, reason = "rows and vectors index several arrays alike")]
 #[inline(always)]
 fn dots<S: Isa, const R: usize, const C: usize>(
     simd: S,
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn products_are_those_of_f64_on_every_level() {
         let mut samples = Samples::new(3);
-        for (inputs, outputs) in [(1, 1), (3, 17), (16, 16), (37, 5), (100, 35), (256, 64)] {
+        for (inputs, outputs) in [(1, 1), (3, 17), (16, 16), (37, 5), (100, 35), (256, 64), (8200, 3)] {
             for rows in [1, 2, 3, 7, 26] {
                 let stride = inputs + rows % 3 * 2;
                 let x = samples.floats((rows - 1) * stride + inputs);

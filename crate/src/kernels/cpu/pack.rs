@@ -84,7 +84,7 @@ impl Shape {
     /// If the group is not a multiple of 32 or the format a float one.
     pub fn new(format: Format, group: usize, outputs: usize, inputs: usize) -> Self {
         assert!(matches!(format, Format::Q8 | Format::Q4), "{format:?} is not packed on the CPU");
-        assert!(group > 0 && group % 32 == 0, "a group of {group} is no multiple of 32");
+        assert!(group > 0 && group.is_multiple_of(32), "a group of {group} is no multiple of 32");
         Self { format, group, outputs, inputs }
     }
 

@@ -17,12 +17,17 @@ pub const FEW_ROWS: usize = 5;
 const STREAMS: usize = 4;
 
 /// All rows with the panels of one thread.
+#[derive(Debug)]
 pub struct Few<'a> {
+    /// The rows.
     pub x: &'a Activations,
+    /// The matrix.
     pub matrix: PackedMatrix<'a>,
+    /// What becomes of sums.
     pub epilogue: Epilogue<'a>,
     /// Nobody else writes these panels' columns of `out`.
     pub panels: Range<usize>,
+    /// The product.
     pub out: &'a Shared<'a, f32>,
 }
 
@@ -119,6 +124,7 @@ impl Group<'_> {
     }
 
     /// `R` rows, that of zeros among them, and `V` vectors of outputs at a time.
+    #[expect(clippy::needless_range_loop, reason = "rows and vectors index several arrays alike")]
     #[inline(always)]
     fn sums<S: Isa, const R: usize, const V: usize, const BITS: usize>(
         &self,

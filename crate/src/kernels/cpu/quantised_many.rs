@@ -11,13 +11,19 @@ use super::quantised_tile::{STEP, dots};
 use super::threads::Shared;
 
 /// A block of rows with the panels of one thread.
+#[derive(Debug)]
 pub struct Many<'a> {
+    /// The rows.
     pub x: &'a Activations,
+    /// Those of them that are multiplied.
     pub rows: Range<usize>,
+    /// The matrix.
     pub matrix: PackedMatrix<'a>,
+    /// What becomes of sums.
     pub epilogue: Epilogue<'a>,
     /// Nobody else writes these panels' columns of `out`.
     pub panels: Range<usize>,
+    /// The product.
     pub out: &'a Shared<'a, f32>,
 }
 
@@ -89,6 +95,7 @@ impl Many<'_> {
     }
 
     /// The sums of `R` rows from `row` with a panel.
+    #[expect(clippy::needless_range_loop, reason = "rows and vectors index several arrays alike")]
     #[inline(always)]
     fn tile<S: Isa, const R: usize, const V: usize>(
         &self,

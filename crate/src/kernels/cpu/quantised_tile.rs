@@ -11,6 +11,7 @@ pub const STEP: usize = 4 * PANEL;
 ///
 /// # Safety
 /// `weights` points at the first step, of which there is an even number; the rows start every `stride` bytes.
+#[expect(clippy::needless_range_loop, reason = "rows and vectors index several arrays alike")]
 #[inline(always)]
 pub unsafe fn dots<S: Isa, const R: usize, const V: usize, const BITS: usize>(
     simd: S,

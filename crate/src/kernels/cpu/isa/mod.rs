@@ -27,6 +27,7 @@ pub const MAX_LANES: usize = 16;
 /// `F` is a vector of [`Isa::LANES`] floats, `I` one of as many i32, also seen as four times as many
 /// bytes. Integer arithmetic is the same number everywhere; floats differ by the rounding of
 /// [`Isa::fma`], which is fused where the hardware does that, and by the order of [`Isa::sum`].
+#[expect(clippy::wrong_self_convention, reason = "`self` is the instruction set, not what is converted")]
 pub trait Isa: Copy + Send + Sync + 'static {
     /// Floats.
     type F: Copy;
