@@ -42,3 +42,4 @@ mod quantised_tests;
 mod samples;
 
 pub use flex::view;
+pub use pack::{Packed, pack};
