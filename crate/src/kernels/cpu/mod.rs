@@ -42,4 +42,3 @@ mod quantised_tests;
 mod samples;
 
 pub use flex::view;
-pub use pack::{Packed, pack};
