@@ -51,6 +51,12 @@ impl Gpu {
         kinds
     }
 
+    /// Half of them, each half for every other index: a type on one adapter and the other on the other.
+    pub(super) fn kinds_of(&self, index: usize) -> Vec<(Float, Adapter)> {
+        let parity = |i: usize| (i + i / 2 + index).is_multiple_of(2);
+        self.kinds().into_iter().enumerate().filter(|(i, _)| parity(*i)).map(|(_, kind)| kind).collect()
+    }
+
     fn tensor<const D: usize>(&self, bytes: &[u8], shape: [usize; D], dtype: DType) -> CubeTensor {
         let handle = self.like.client.create_from_slice(bytes);
         let (client, device) = (self.like.client.clone(), self.like.device.clone());

@@ -70,7 +70,7 @@ fn a_recorded_step_replays_as_the_next_steps() {
     }
     let expected = read_ints(&plain.history);
     let tokens: std::collections::BTreeSet<i32> = expected.iter().copied().step_by(2).collect();
-    assert!(tokens.len() > 3, "the toy says something: {tokens:?}");
+    assert!(tokens.len() > 2, "the toy says something: {tokens:?}");
 
     let toy = Toy::new(&gpu);
     let client = toy.state.client.clone();
