@@ -55,6 +55,7 @@ pub struct OpenDevice {
     pub adapter: AdapterInfo,
     kind: DeviceKind,
     faults: Faults,
+    halves: bool,
 }
 
 /// The GPU runtime can be initialised once a process; later calls share it.
@@ -104,7 +105,13 @@ impl OpenDevice {
             description: "burn-flex".into(),
             ..AdapterInfo::default()
         };
-        Ok(Self { device: Device::flex(), adapter, kind: DeviceKind::Cpu, faults: Faults::default() })
+        Ok(Self {
+            device: Device::flex(),
+            adapter,
+            kind: DeviceKind::Cpu,
+            faults: Faults::default(),
+            halves: false,
+        })
     }
 
     #[cfg(not(feature = "flex"))]
@@ -146,7 +153,9 @@ impl OpenDevice {
         setup.device.set_device_lost_callback(move |reason, message| {
             lost.report(ErrorKind::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}"));
         });
-        let open = Self { device, adapter, kind: DeviceKind::Gpu, faults };
+        // A renderer in software computes in f32 either way and would only convert more.
+        let halves = kind == Adapter::Hardware && has_halves(&setup.adapter);
+        let open = Self { device, adapter, kind: DeviceKind::Gpu, faults, halves };
         GPU.lock().unwrap_or_else(PoisonError::into_inner).replace(open.clone());
         Ok(open)
     }
@@ -154,6 +163,23 @@ impl OpenDevice {
     #[cfg(not(feature = "wgpu"))]
     async fn open_gpu() -> Result<Self> {
         Err(Error::new(ErrorKind::FeatureMissing, "this build has no GPU device (feature `wgpu`)"))
+    }
+
+    /// Whether activations and float weights are halves here; sums are in f32 all the same.
+    pub fn halves(&self) -> bool {
+        self.halves
+    }
+
+    /// The same device with another answer to [`halves`](Self::halves): for tests and comparisons.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FeatureMissing`] when the adapter lacks `shader-f16`.
+    pub fn with_halves(mut self, halves: bool) -> Result<Self> {
+        if halves && !self.device.supports_dtype(DType::F16) {
+            return Err(Error::new(ErrorKind::FeatureMissing, "the adapter lacks shader-f16"));
+        }
+        self.halves = halves;
+        Ok(self)
     }
 
     /// Whether it is a GPU or the CPU.
@@ -220,6 +246,11 @@ impl OpenDevice {
 #[cfg(all(feature = "wgpu", target_family = "wasm"))]
 pub async fn probe() -> Result<AdapterInfo> {
     browser::probe_adapter().await
+}
+
+#[cfg(feature = "wgpu")]
+fn has_halves(adapter: &burn::tensor::wgpu::wgpu::Adapter) -> bool {
+    adapter.features().contains(burn::tensor::wgpu::wgpu::Features::SHADER_F16)
 }
 
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]

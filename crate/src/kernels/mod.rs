@@ -15,7 +15,7 @@ mod routing;
 mod stored;
 
 pub use contract::*;
-pub use place::{place, widen};
+pub use place::{floats, place, widen};
 pub use routing::{
     MatrixView, Route, advance, assemble, attention, contiguous, embed, layer_norm, linear, normalise,
     step_attention, top_k, view, view_int,

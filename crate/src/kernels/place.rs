@@ -9,8 +9,8 @@ use super::stored::Stored;
 /// Puts a matrix on a device.
 ///
 /// Packed matrices stay packed on WebGPU (as they are) and on the CPU (panels for its SIMD code);
-/// on any other device they are widened to f32.
-pub fn place(stored: Stored, device: &Device) -> MatrixView {
+/// on any other device they are widened. A plain matrix has the element type `float`.
+pub fn place(stored: Stored, device: &Device, float: DType) -> MatrixView {
     let (format, group, outputs, inputs, codes, scales) = match stored {
         Stored::Float { values, shape } => {
             return MatrixView::Float(Tensor::from_data(
@@ -47,12 +47,26 @@ pub fn place(stored: Stored, device: &Device) -> MatrixView {
         }
         _ => {
             let values = widen(format, group, outputs, inputs, &codes, &scales);
-            MatrixView::Float(Tensor::from_data(
-                TensorData::new(values, [outputs, inputs]),
-                (device, DType::F32),
-            ))
+            MatrixView::Float(floats(values, [outputs, inputs], device, float))
         }
     }
+}
+
+/// Floats on a device, rounded on the host where they are halves there.
+pub fn floats<const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+    float: DType,
+) -> Tensor<D> {
+    let data = match float {
+        DType::F16 => {
+            let values: Vec<half::f16> = values.into_iter().map(half::f16::from_f32).collect();
+            TensorData::new(values, shape)
+        }
+        _ => TensorData::new(values, shape),
+    };
+    Tensor::from_data(data, (device, float))
 }
 
 /// Codes times scales, without padding: `[outputs, inputs]`.

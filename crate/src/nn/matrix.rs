@@ -1,7 +1,7 @@
 //! A weight matrix: the only place that knows the precision of a weight.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::Rows;
 use crate::kernels::{self, Activation, EmbedSpec, Format, LinearSpec, MatrixView, Normed, Place, Stored};
@@ -31,14 +31,16 @@ impl Matrix {
     }
 
     /// A stored matrix on a device, in the layout of that device's kernels.
-    pub fn from_stored(stored: Stored, device: &Device) -> Self {
+    ///
+    /// A plain one has the type of the activations, `float`.
+    pub fn from_stored(stored: Stored, device: &Device, float: DType) -> Self {
         let [outputs, inputs] = stored.shape();
         let (bits, group) = match &stored {
             Stored::Float { .. } => (32, 0),
             Stored::Quantised { format: Format::Q4, group, .. } => (4, *group),
             Stored::Quantised { group, .. } => (8, *group),
         };
-        match kernels::place(stored, device) {
+        match kernels::place(stored, device, float) {
             MatrixView::Float(weight) => Self::from_parameter(Param::from_tensor(weight)),
             MatrixView::Packed(codes, scales) => Self {
                 weight: None,

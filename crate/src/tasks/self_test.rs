@@ -52,10 +52,8 @@ impl Session {
     /// What the device fails with; a wrong result is no error but a check that does not hold.
     pub async fn self_test(&self) -> Result<SelfTest> {
         let (vision, text) = (&self.config.vision_config, &self.config.text_config);
-        let heads = [
-            vision.hidden_size / vision.num_attention_heads,
-            text.hidden_size / text.num_attention_heads,
-        ];
+        let heads =
+            [vision.hidden_size / vision.num_attention_heads, text.hidden_size / text.num_attention_heads];
         let checks = check_all(&self.device, &used(&self.config, &self.formats), heads).await?;
         let device = match self.device.kind() {
             DeviceKind::Gpu => "webgpu",
@@ -123,7 +121,12 @@ impl Bench<'_> {
             ("matrix product", 37, Normed::Neither, Activation::Gelu),
             ("matrix product onto a residual", 37, Normed::Neither, Activation::None),
             ("few rows, normalised", 3, Normed::Input { epsilon: EPSILON }, Activation::Gelu),
-            ("few rows onto a normalised residual", 3, Normed::Residual { epsilon: EPSILON }, Activation::None),
+            (
+                "few rows onto a normalised residual",
+                3,
+                Normed::Residual { epsilon: EPSILON },
+                Activation::None,
+            ),
         ] {
             let x = Numbers::new(rows * inputs, 2.0).0;
             let residual = (activation == Activation::None).then(|| Numbers::new(rows * outputs, 1.0).0);
@@ -147,7 +150,7 @@ impl Bench<'_> {
                 self.rows(x, rows),
                 matrix.clone(),
                 Some(self.line(bias.clone())),
-                norm.map(|norm| self.table(norm, 2)),
+                norm.map(|norm| self.rows(norm, 2)),
                 residual.map(|residual| self.rows(residual, rows)),
                 spec,
             );
@@ -179,7 +182,7 @@ impl Bench<'_> {
             .collect();
         let length = now.len();
         let now = integers(now, [length], &self.device.device);
-        let got = kernels::embed(now, table, self.table(positions, longest), spec);
+        let got = kernels::embed(now, table, self.rows(positions, longest), spec);
         self.compare("embedding", format, got, &want).await
     }
 
@@ -187,7 +190,7 @@ impl Bench<'_> {
         let (rows, width) = (5, 160);
         let (x, norm) = (Numbers::new(rows * width, 3.0).0, norm(width));
         let want = plain::layer_norm(&x, &norm, EPSILON);
-        let got = kernels::layer_norm(self.rows(x, rows), self.table(norm, 2), EPSILON);
+        let got = kernels::layer_norm(self.rows(x, rows), self.rows(norm, 2), EPSILON);
         self.compare("layer norm", Format::Float, got, &want).await
     }
 
@@ -214,8 +217,9 @@ impl Bench<'_> {
         let (rows, capacity, position) = (2, 6, 4);
         let (qkv, cache) =
             (Numbers::new(rows * 3 * width, 1.0).0, Numbers::new(rows * capacity * 2 * width, 1.0).0);
-        let lineage: Vec<i32> =
-            (0..rows * capacity).map(|index| i32::from(index < capacity) ^ i32::from(index % 3 == 0)).collect();
+        let lineage: Vec<i32> = (0..rows * capacity)
+            .map(|index| i32::from(index < capacity) ^ i32::from(index % 3 == 0))
+            .collect();
         for lineage in [None, Some(lineage)] {
             let name = if lineage.is_some() { "cached attention of beams" } else { "cached attention" };
             let spec = StepAttentionSpec { rows, capacity, heads, head_dim };
@@ -225,7 +229,7 @@ impl Bench<'_> {
             let length = now.len();
             let (got, got_cache) = kernels::step_attention(
                 self.rows(qkv.clone(), rows),
-                kernels::view(self.line_of_activations(cache.clone()), [rows, capacity, 2 * width]),
+                kernels::view(self.line(cache.clone()), [rows, capacity, 2 * width]),
                 integers(now, [length], &self.device.device),
                 lineage.map(|lineage| integers(lineage, [rows, capacity], &self.device.device)),
                 spec,
@@ -244,7 +248,7 @@ impl Bench<'_> {
             Numbers::new((patches + 1) * width, 1.0).0,
         );
         let want: Vec<f32> = class.iter().chain(&x).zip(&positions).map(|(x, place)| x + place).collect();
-        let (class, positions) = (self.line(class), self.table(positions, patches + 1));
+        let (class, positions) = (self.line(class), self.rows(positions, patches + 1));
         let got = kernels::assemble(self.rows(x, patches), class, positions, 1);
         self.compare("image tokens", Format::Float, got, &want).await
     }
@@ -293,29 +297,18 @@ impl Bench<'_> {
             Stored::Float { values, .. } => values.clone(),
             Stored::Quantised { .. } => dequantise(&stored),
         };
-        Ok((kernels::place(stored, &self.device.device), weights))
+        Ok((kernels::place(stored, &self.device.device, DType::F32), weights))
     }
 
-    /// Activations, in whatever type the device has for them.
+    /// Activations or a parameter, in the float type that models on this device have.
     fn rows(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {
         let width = values.len() / rows;
         Tensor::from_data(TensorData::new(values, [rows, width]), &self.device.device)
     }
 
-    fn line_of_activations(&self, values: Vec<f32>) -> Tensor<1> {
-        let length = values.len();
-        Tensor::from_data(TensorData::new(values, [length]), &self.device.device)
-    }
-
-    /// A parameter that stays f32.
-    fn table(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {
-        let width = values.len() / rows;
-        Tensor::from_data(TensorData::new(values, [rows, width]), (&self.device.device, DType::F32))
-    }
-
     fn line(&self, values: Vec<f32>) -> Tensor<1> {
         let length = values.len();
-        Tensor::from_data(TensorData::new(values, [length]), (&self.device.device, DType::F32))
+        Tensor::from_data(TensorData::new(values, [length]), &self.device.device)
     }
 
     async fn compare<const D: usize>(

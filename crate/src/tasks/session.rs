@@ -8,10 +8,10 @@ use crate::config::BlipConfig;
 use crate::device::OpenDevice;
 use crate::generate::{Control, GenerateConfig};
 use crate::image::{cut, preprocess};
-use crate::kernels::Format;
+use crate::kernels::{self, Format};
 use crate::model::{Blip, Networks};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Checkpoint, Loader, Manifest, formats, load};
+use crate::weights::{Checkpoint, Loader, Manifest, formats, load_as};
 use crate::{Error, ErrorKind, Result};
 
 /// A model, its tokenizer and the device both belong to.
@@ -63,7 +63,7 @@ impl Session {
     ) -> Result<Self> {
         let tokenizer = Tokenizer::from_vocab(vocab)?;
         check_tokens(config, &tokenizer)?;
-        let (model, networks) = load(config, checkpoint, &device.device)?;
+        let (model, networks) = load_as(config, checkpoint, &device.device, device.halves())?;
         let formats = formats(config, checkpoint, &device.device)?;
         Ok(Self { config: config.clone(), networks, model, tokenizer, device: device.clone(), formats })
     }
@@ -122,9 +122,11 @@ impl Session {
         let patches = TensorData::new(patches, [1, grid * grid, 3 * patch * patch]);
         let patches = Tensor::from_data(patches, (&self.device.device, self.model.vision.activations()));
         let tokens = self.model.vision.forward_patches(patches, [grid, grid]);
-        // One value tells that the device is done and sane, before a whole caption is built on it.
-        let probe = self.device.read(tokens.clone().slice([0..1, 0..1, 0..1])).await?;
-        if probe.iter().all(|value| value.is_finite()) {
+        // Two numbers tell that the device is done and every value sane, before a caption is built on
+        // them: the highest value, and the log-sum-exp of all.
+        let [_, count, width] = tokens.dims();
+        let probe = kernels::top_k(kernels::view(tokens.clone(), [1, count * width]), 1);
+        if self.device.read(probe).await?.iter().all(|value| value.is_finite()) {
             return Ok(Picture { tokens });
         }
         Err(Error::new(ErrorKind::Gpu, "the image encoder returned a value that is not a number"))

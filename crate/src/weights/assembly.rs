@@ -7,12 +7,12 @@ use super::piece::Piece;
 use super::plan::{Entry, Field, Plan, Role, Slot};
 use super::schema::{Kind, Parameter};
 use crate::config::BlipConfig;
-use crate::kernels::{Format, Stored};
+use crate::kernels::{self, Format, Stored};
 use crate::model::{Blip, DecoderNetwork, Networks};
 use crate::nn::{Matrix, Source};
 use crate::{Error, ErrorKind, Result};
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 
 /// A model in the making: takes tensors in any order, keeps on the host only what waits for the rest
 /// of its parameter.
@@ -20,6 +20,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub(super) struct Assembly {
     config: BlipConfig,
     device: Device,
+    /// The float type of activations, and of what is added to them row by row.
+    activations: DType,
     entries: Vec<Entry>,
     plan: Plan,
     /// Parts that wait, by parameter.
@@ -61,12 +63,30 @@ impl Assembly {
         }));
         let (config, device) = (config.clone(), device.clone());
         let (waiting, done) = (HashMap::new(), HashMap::new());
-        Ok(Self { config, device, entries, plan, waiting, done, watched, held: 0, peak: 0 })
+        Ok(Self {
+            config,
+            device,
+            activations: DType::F32,
+            entries,
+            plan,
+            waiting,
+            done,
+            watched,
+            held: 0,
+            peak: 0,
+        })
     }
 
     /// How the matrices are stored, each way once.
     pub fn formats(&self) -> Vec<Format> {
         self.plan.formats(&self.entries)
+    }
+
+    /// Makes a model whose activations and float matrices are halves.
+    #[must_use]
+    pub fn in_halves(mut self, halves: bool) -> Self {
+        self.activations = if halves { DType::F16 } else { DType::F32 };
+        self
     }
 
     /// Whether the tensor at that index of the entries is needed at all.
@@ -148,19 +168,28 @@ impl Assembly {
             Kind::Matrix => {
                 let parts = pieces.into_iter().zip(&about.parts).map(|(piece, part)| piece.stored(part));
                 let stored = Stored::concatenate(parts.collect()).expect("the plan checked the formats");
-                Loaded::Matrix(Matrix::from_stored(stored, &self.device))
+                Loaded::Matrix(Matrix::from_stored(stored, &self.device, self.activations))
             }
-            Kind::Table | Kind::Norm => {
-                Loaded::Plane(Param::from_tensor(self.tensor(pieces, [about.shape[0], about.shape[1]])))
+            Kind::Table => {
+                let shape = [about.shape[0], about.shape[1]];
+                Loaded::Plane(Param::from_tensor(self.tensor(pieces, shape, self.activations)))
             }
-            Kind::Vector => Loaded::Line(Param::from_tensor(self.tensor(pieces, [about.shape[0]]))),
+            Kind::Norm => {
+                let shape = [about.shape[0], about.shape[1]];
+                Loaded::Plane(Param::from_tensor(self.tensor(pieces, shape, DType::F32)))
+            }
+            Kind::Vector => {
+                // The class token is a row like those of the position table, all others are biases.
+                let float = if about.path.ends_with("bias") { DType::F32 } else { self.activations };
+                Loaded::Line(Param::from_tensor(self.tensor(pieces, [about.shape[0]], float)))
+            }
         };
         self.done.insert(about.path.clone(), loaded);
     }
 
-    fn tensor<const D: usize>(&self, pieces: Vec<Piece>, shape: [usize; D]) -> Tensor<D> {
+    fn tensor<const D: usize>(&self, pieces: Vec<Piece>, shape: [usize; D], float: DType) -> Tensor<D> {
         let values: Vec<f32> = pieces.into_iter().flat_map(|piece| piece.into_floats()).collect();
-        Tensor::from_data(TensorData::new(values, shape), &self.device)
+        kernels::floats(values, shape, &self.device, float)
     }
 
     /// The model, once every tensor was accepted.

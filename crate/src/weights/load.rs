@@ -18,9 +18,22 @@ use crate::model::{Blip, Networks};
 /// [`ErrorKind::WeightsNotFinite`](crate::ErrorKind::WeightsNotFinite) name the tensors concerned;
 /// [`ErrorKind::WeightsFormat`](crate::ErrorKind::WeightsFormat) when the file cannot be read.
 pub fn load(config: &BlipConfig, checkpoint: &Checkpoint, device: &Device) -> Result<(Blip, Networks)> {
+    load_as(config, checkpoint, device, false)
+}
+
+/// As [`load`], with f16 activations and float matrices if `halves`: for adapters with `shader-f16`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as(
+    config: &BlipConfig,
+    checkpoint: &Checkpoint,
+    device: &Device,
+    halves: bool,
+) -> Result<(Blip, Networks)> {
     let entries = checkpoint.entries();
     let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
-    let mut assembly = Assembly::new(config, entries, device)?;
+    let mut assembly = Assembly::new(config, entries, device)?.in_halves(halves);
     for index in assembly.order() {
         assembly.accept(index, checkpoint.tensors[&names[index]].bytes()?)?;
     }

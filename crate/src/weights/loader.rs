@@ -20,6 +20,7 @@ use crate::{Error, ErrorKind, Result};
 pub struct Loader {
     config: BlipConfig,
     device: Device,
+    halves: bool,
     file: FileEntry,
     received: u64,
     integrity: Integrity,
@@ -72,12 +73,21 @@ impl Loader {
         Self {
             config: manifest.config.clone(),
             device: device.clone(),
+            halves: false,
             file,
             received: 0,
             integrity,
             stage: Stage::Header(Vec::new()),
             peak: 0,
         }
+    }
+
+    /// With `halves`, activations and float matrices are f16: for adapters with `shader-f16`. To be
+    /// said before the first byte.
+    #[must_use]
+    pub fn in_halves(mut self, halves: bool) -> Self {
+        self.halves = halves;
+        self
     }
 
     /// Takes the next bytes.
@@ -97,7 +107,8 @@ impl Loader {
             Integrity::Whole { digest, fault } => {
                 digest.update(bytes);
                 if fault.is_none()
-                    && let Err(error) = self.stage.read(bytes, &self.config, &self.file, &self.device)
+                    && let Err(error) =
+                        self.stage.read(bytes, &self.config, &self.file, (&self.device, self.halves))
                 {
                     *fault = Some(error);
                     self.stage = Stage::Failed;
@@ -112,7 +123,7 @@ impl Loader {
                     if chunk.len() == *size || (file_ends && bytes.is_empty()) {
                         let found = hex(&sha256(chunk));
                         let read = if digests.next().is_some_and(|expected| expected == found) {
-                            self.stage.read(chunk, &self.config, &self.file, &self.device)
+                            self.stage.read(chunk, &self.config, &self.file, (&self.device, self.halves))
                         } else {
                             let message = format!("`{}` differs from its manifest", self.file.path);
                             Err(Error::new(ErrorKind::Integrity, message))
@@ -174,7 +185,7 @@ impl Stage {
         mut bytes: &[u8],
         config: &BlipConfig,
         file: &FileEntry,
-        device: &Device,
+        (device, halves): (&Device, bool),
     ) -> Result<()> {
         loop {
             match self {
@@ -190,7 +201,7 @@ impl Stage {
                     if wanted > 8 || Header::length(header)? == 0 {
                         let header = Header::parse(header)?;
                         header.check_length(file.bytes)?;
-                        *self = Self::Tensors(Tensors::new(header, config, device)?);
+                        *self = Self::Tensors(Tensors::new(header, config, device, halves)?);
                     }
                 }
                 Self::Tensors(tensors) => return tensors.read(bytes),
@@ -210,9 +221,9 @@ impl Stage {
 }
 
 impl Tensors {
-    fn new(header: Header, config: &BlipConfig, device: &Device) -> Result<Self> {
+    fn new(header: Header, config: &BlipConfig, device: &Device, halves: bool) -> Result<Self> {
         let (entries, sizes) = entries(header);
-        let assembly = Box::new(Assembly::new(config, entries, device)?);
+        let assembly = Box::new(Assembly::new(config, entries, device)?.in_halves(halves));
         let mut tensors = Self { assembly, sizes, current: 0, bytes: Vec::new(), skipped: 0 };
         tensors.reserve()?;
         Ok(tensors)

@@ -42,7 +42,7 @@ mod schema;
 pub use checkpoint::{Checkpoint, Dtype, StoredTensor};
 #[cfg(feature = "cli")]
 pub use container::{Container, TensorReport};
-pub use load::{find_networks, formats, load};
+pub use load::{find_networks, formats, load, load_as};
 pub use loader::Loader;
 pub use manifest::{Manifest, Precision, Quantisation};
 pub use plan::Entry;

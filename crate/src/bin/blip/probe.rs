@@ -65,7 +65,7 @@ fn logits(arguments: &Logits) -> Result<()> {
 /// The model's id, and its scores after `[DEC]` and each token of the prefix.
 fn logits_of(folder: &Path, device: &OpenDevice) -> Result<(String, Vec<f32>)> {
     let manifest = read_manifest(folder)?;
-    let mut loader = Loader::new(&manifest, &device.device);
+    let mut loader = Loader::new(&manifest, &device.device).in_halves(device.halves());
     let path = folder.join(&manifest.files.weights.path);
     let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut file = BufReader::with_capacity(PIECE, file);

@@ -53,6 +53,7 @@ pub fn sources() -> Vec<(String, String)> {
         all.extend(best.into_iter().map(named));
         all.push(named(top_k));
         all.push(named(advance));
+        all.extend(linear::variants(float).into_iter().map(named));
     }
     all
 }

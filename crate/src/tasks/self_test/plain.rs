@@ -85,7 +85,9 @@ pub(super) fn step_attention(
     let mut out = vec![0.0; spec.rows * width];
     for (row, out) in out.chunks_exact_mut(width).enumerate() {
         let token = |key: usize| {
-            let own = lineage.filter(|_| key < position).map_or(row, |from| from[row * spec.capacity + key] as usize);
+            let own = lineage
+                .filter(|_| key < position)
+                .map_or(row, |from| from[row * spec.capacity + key] as usize);
             (own * spec.capacity + key) * 2 * width
         };
         for (head, out) in out.chunks_exact_mut(spec.head_dim).enumerate() {
@@ -161,7 +163,8 @@ mod tests {
 
     #[test]
     fn gelu_has_its_known_values() {
-        for (x, y) in [(0.0, 0.0), (1.0, 0.841_344_75), (-1.0, -0.158_655_25), (3.0, 2.995_950_3), (7.0, 7.0)] {
+        for (x, y) in [(0.0, 0.0), (1.0, 0.841_344_75), (-1.0, -0.158_655_25), (3.0, 2.995_950_3), (7.0, 7.0)]
+        {
             assert!((gelu(x) - y).abs() < 1e-6, "{x}: {}", gelu(x));
         }
         assert!(gelu(-5.9).abs() < 1e-6);
