@@ -64,29 +64,16 @@ fn product(
     residual: Option<&CubeTensor>,
     spec: &LinearSpec,
 ) -> CubeTensor {
-    let (norm_input, norm_residual, epsilon) = match spec.normed {
-        Normed::Neither => (false, false, 0.0),
-        Normed::Input { epsilon } => (true, false, epsilon),
-        Normed::Residual { epsilon } => (false, true, epsilon),
-    };
     let padded = padded(spec);
+    let kernel = choose(spec, Adapter::current(), passes_numbers(x));
+    let shader = shader(spec, kernel, Float::of(x), [bias.is_some(), residual.is_some()]);
+    let step = shader.step();
     let [rows, inputs, outputs, stride, group] =
         words([spec.rows, spec.inputs, spec.outputs, spec.row_stride, spec.group]);
-    let mut shader = Linear {
-        kernel: choose(spec, Adapter::current(), passes_numbers(x)),
-        float: Float::of(x),
-        format: spec.format,
-        group,
-        activation: spec.activation,
-        bias: bias.is_some(),
-        residual: residual.is_some(),
-        norm_input,
-        staged: norm_input && rows * inputs / 4 <= STAGE,
-        norm_residual,
-        ragged: false,
+    let epsilon = match spec.normed {
+        Normed::Neither => 0.0,
+        Normed::Input { epsilon } | Normed::Residual { epsilon } => epsilon,
     };
-    let step = shader.step();
-    shader.ragged = !inputs.is_multiple_of(step);
 
     let result = output(x, [spec.rows, spec.outputs], x.dtype);
     let (codes, scales) = match matrix {
@@ -112,14 +99,39 @@ fn product(
     result
 }
 
+/// The text for a product: with a bias, with a residual.
+fn shader(spec: &LinearSpec, kernel: Kernel, float: Float, [bias, residual]: [bool; 2]) -> Linear {
+    let [rows, inputs, group] = words([spec.rows, spec.inputs, spec.group]);
+    let few = spec.rows <= FEW;
+    let norm_input = few && matches!(spec.normed, Normed::Input { .. });
+    let plain = Linear {
+        kernel,
+        float,
+        format: spec.format,
+        group,
+        activation: spec.activation,
+        bias,
+        residual,
+        norm_input,
+        staged: norm_input && rows <= 3 && rows * inputs / 4 <= STAGE,
+        norm_residual: few && matches!(spec.normed, Normed::Residual { .. }),
+        ragged: false,
+    };
+    Linear { ragged: !inputs.is_multiple_of(plain.step()), ..plain }
+}
+
 /// The kernel for a product. The sizes for software are the fastest of many, measured on SwiftShader
 /// and lavapipe; those for hardware follow from its memory: 128 bytes a load, 16 KiB a workgroup.
 fn choose(spec: &LinearSpec, adapter: Adapter, passes_numbers: bool) -> Kernel {
     let rows = spec.rows as u32;
     let few = spec.rows <= FEW;
     match adapter {
-        // A large matrix fills the machine even with more of it in every invocation.
-        Adapter::Hardware if few => Kernel::Stream { rows, columns: if spec.outputs < 8192 { 2 } else { 4 } },
+        // A large matrix fills the machine even with more of it in every invocation, and the sums of
+        // four rows leave room in a workgroup.
+        Adapter::Hardware if few => {
+            let columns = if spec.outputs >= 8192 && rows <= 4 { 4 } else { 2 };
+            Kernel::Stream { rows, columns }
+        }
         Adapter::Hardware => Kernel::Tile,
         Adapter::Software if few => Kernel::Lane { rows, columns: 8, invocations: 16, subgroups: false },
         Adapter::Software => {

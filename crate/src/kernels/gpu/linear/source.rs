@@ -28,8 +28,8 @@ pub(crate) enum Kernel {
     },
 }
 
-/// Vectors of four that a workgroup keeps of normalised rows: beside the sums and shares of as many rows
-/// as then fit, it leaves room in 16 KiB.
+/// Vectors of four that a workgroup keeps of normalised rows, three at most: with their sums and shares
+/// that is 15 of 16 KiB.
 pub(crate) const STAGE: u32 = 576;
 
 /// Everything that the text depends on.
