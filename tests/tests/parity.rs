@@ -11,7 +11,7 @@ use blip_web::model::{Blip, Grounding, KvCache, TextMode, cosine, interpolate_po
 use blip_web::tasks::ModelDecoder;
 use blip_web::train::loss::lm_loss;
 use blip_web::weights;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 /// One module a device, so that the name of a failing test says where it failed.
 macro_rules! on_every_device {
@@ -52,6 +52,48 @@ fn the_corpus_tells_another_number_of_heads() {
     let logits = values(lm_logits(&corpus.load(&device).0, &corpus, case, &on));
     let off = logits.iter().zip(expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
     assert!(off > 0.1, "the class default of 8 heads changes logits by only {off}");
+}
+
+#[test]
+fn halves_stay_close_to_the_reference() {
+    let Some(open) = Place::Wgpu.device() else { return };
+    let open = match open.with_halves(true) {
+        Ok(open) => open,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let device = &open.device;
+    let corpus = Corpus::open("caption");
+    let (model, _) = weights::load_as(&corpus.config, &corpus.checkpoint(), device, open.halves()).unwrap();
+    assert_eq!(model.vision.activations(), DType::F16);
+    // Eleven bits of every activation are kept and sums are in f32; layer after layer adds its share.
+    let close = |what: &str, got: &[f32], expected: &[f32]| {
+        assert_eq!(got.len(), expected.len(), "{what}");
+        let square = |pairs: &mut dyn Iterator<Item = f32>| pairs.map(|x| f64::from(x * x)).sum::<f64>();
+        let error = square(&mut got.iter().zip(expected).map(|(got, expected)| got - expected));
+        let relative = (error / square(&mut expected.iter().copied())).sqrt();
+        println!("{what}: relative error {relative:e}");
+        assert!(relative <= 1e-2, "{what}: relative error {relative:e}");
+    };
+    let tokens = |images: &[usize]| model.vision.forward(corpus.images(images, device).cast(DType::F16));
+    let case = corpus.cases.vision.as_ref().unwrap();
+    close("vision.output", &values(tokens(&case.images)), corpus.expected("vision.output"));
+    let case = &corpus.cases.decoder[0];
+    let grounding = Grounding::new(model.decoder().unwrap().cross_kv(tokens(&case.images)));
+    let full = model.lm_logits(case.ids(device), case.pads(device), &grounding);
+    let expected = case.without_padding(corpus.expected("decoder.full.output"));
+    close("logits", &case.without_padding(&values(full.clone())), &expected);
+    // The caches hold halves too.
+    let [rows, seq, vocab] = full.dims();
+    let mut cache = KvCache::new(model.decoder().unwrap(), rows, seq, device);
+    let parents: Vec<usize> = (0..rows).collect();
+    for at in 0..seq {
+        let tokens: Vec<u32> = case.ids.iter().map(|row| row[at]).collect();
+        cache.feed(&parents, &tokens);
+        let last = values(model.step_logits(&grounding, &mut cache));
+        cache.advance();
+        let expected = values(full.clone().slice([0..rows, at..at + 1, 0..vocab]));
+        close(&format!("step {at}"), &last, &expected);
+    }
 }
 
 /// A device and how close results on it must come to the reference.

@@ -13,10 +13,7 @@ use super::stored::Stored;
 pub fn place(stored: Stored, device: &Device, float: DType) -> MatrixView {
     let (format, group, outputs, inputs, codes, scales) = match stored {
         Stored::Float { values, shape } => {
-            return MatrixView::Float(Tensor::from_data(
-                TensorData::new(values, shape),
-                (device, DType::F32),
-            ));
+            return MatrixView::Float(floats(values, shape, device, float));
         }
         Stored::Quantised { format, group, outputs, inputs, codes, scales } => {
             (format, group, outputs, inputs, codes, scales)

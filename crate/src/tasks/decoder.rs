@@ -126,7 +126,10 @@ impl Decoder for ModelDecoder<'_> {
             while cache.len() < until {
                 let logits = self.model.step_logits(&self.grounding, cache);
                 history = cache.choose(logits, history, rule.eos, rule.min_length);
-                self.device.flush();
+                // The last step of a window is handed over by the reading that follows.
+                if cache.len() < until {
+                    self.device.flush();
+                }
             }
             behind.push_back((until, self.device.start_reading(history.clone())));
             // A hardware GPU works on the next window while the answer travels.

@@ -1,6 +1,8 @@
 //! GELU with the exact error function, on lanes.
 
-use super::isa::{Isa, Kernel, dispatch};
+use super::isa::Isa;
+#[cfg(test)]
+use super::isa::{Kernel, dispatch};
 
 /// `x·Φ(x)` by lane, Φ the normal distribution: within 2·10⁻⁷ of the true value plus half a unit of
 /// the result's last place.
@@ -31,12 +33,15 @@ pub fn gelu<S: Isa>(simd: S, x: S::F) -> S::F {
 }
 
 /// Replaces every element by its GELU.
-pub fn gelu_in_place(x: &mut [f32]) {
+#[cfg(test)]
+fn gelu_in_place(x: &mut [f32]) {
     dispatch(InPlace(x));
 }
 
+#[cfg(test)]
 struct InPlace<'a>(&'a mut [f32]);
 
+#[cfg(test)]
 impl Kernel for InPlace<'_> {
     type Output = ();
 
