@@ -130,7 +130,7 @@ fn a_wrong_number_of_logits_is_an_internal_error() {
     for config in every_mode() {
         let error = run(&mut Scripted::new(9, eager), &[2], &config).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
-        assert!(error.message().contains("8 logits"), "{error}");
+        assert!(error.message().contains("8 scores"), "{error}");
     }
 }
 

@@ -52,9 +52,13 @@ fn parameter_path(field: &str) -> (String, Option<Kind>) {
     if let Some(path) = field.strip_suffix(".scale_shift") {
         return (path.to_owned(), Some(Kind::Norm));
     }
-    // A linear layer holds its matrix in a field; the head's matrix has no leaf in files.
-    let path = field.replace(".matrix.", ".");
-    (path.strip_suffix("lm.decoder.weight").map_or(path.clone(), |_| "lm.decoder".to_owned()), None)
+    // A linear layer holds its matrix in a field; the head's matrix has no leaf, a text's table has one.
+    let path = match field.replace(".matrix.", ".") {
+        path if path == "lm.decoder.weight" => "lm.decoder".to_owned(),
+        path if path.ends_with(".position_embeddings") => path + ".weight",
+        path => path,
+    };
+    (path, None)
 }
 
 impl From<NamedTensors> for Checkpoint {
