@@ -12,7 +12,7 @@ use crate::device::{DeviceKind, OpenDevice};
 use crate::generate::Control;
 use crate::image::from_rgba;
 use crate::tasks::{CaptionOptions, CaptionProgress, Captions, Session};
-use crate::weights::Manifest;
+use crate::weights::{Loader, Manifest};
 use crate::{Error, ErrorKind, Result};
 
 #[allow(unsafe_code, reason = "the linker's symbol for the static constructors of the module")]
@@ -41,11 +41,20 @@ pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
 }
 
+/// Tells that the browser runs relaxed SIMD, and that this is the module which has it; to be called
+/// before anything else.
+#[wasm_bindgen(js_name = enableRelaxedSimd)]
+pub fn enable_relaxed_simd() {
+    #[cfg(feature = "flex")]
+    crate::kernels::cpu::isa::enable_relaxed_simd();
+}
+
 /// A device, and the model loaded on it.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Engine {
     device: OpenDevice,
+    loading: RefCell<Option<(Manifest, Loader)>>,
     session: RefCell<Option<Rc<Session>>>,
 }
 
@@ -62,35 +71,78 @@ impl Engine {
             }
         };
         let device = OpenDevice::open(kind).await.map_err(|e| to_js(&e))?;
-        Ok(Self { device, session: RefCell::new(None) })
+        Ok(Self { device, loading: RefCell::new(None), session: RefCell::new(None) })
     }
 
     /// What the device says about itself, as JSON.
     pub fn adapter(&self) -> std::result::Result<String, JsValue> {
-        json(&self.device.adapter)
+        #[cfg_attr(not(feature = "flex"), expect(unused_mut, reason = "only the CPU adds to it"))]
+        let mut adapter = self.device.adapter.clone();
+        #[cfg(feature = "flex")]
+        if self.device.kind() == DeviceKind::Cpu {
+            use crate::kernels::cpu::isa::Level;
+
+            let named = |level| match level {
+                Level::Simd128 => Some("simd128".to_owned()),
+                Level::RelaxedSimd => Some("relaxed-simd".to_owned()),
+                _ => None,
+            };
+            adapter.features = Level::available().into_iter().filter_map(named).collect();
+        }
+        json(&adapter)
     }
 
-    /// Loads a model: the text of its `blip.json`, and the files named there.
-    pub async fn load(
-        &self,
-        manifest: String,
-        weights: Vec<u8>,
-        vocab: Vec<u8>,
-    ) -> std::result::Result<(), JsValue> {
-        let session = Manifest::from_json(&manifest)
-            .and_then(|manifest| Session::from_manifest(&manifest, weights, &vocab, &self.device))
+    /// Begins to load a model: the text of its `blip.json`. The weights come next.
+    #[wasm_bindgen(js_name = beginLoad)]
+    pub fn begin_load(&self, manifest: &str) -> std::result::Result<(), JsValue> {
+        let manifest = Manifest::from_json(manifest).map_err(|e| to_js(&e))?;
+        let loader = Loader::new(&manifest, &self.device.device).in_halves(self.device.halves());
+        self.loading.replace(Some((manifest, loader)));
+        Ok(())
+    }
+
+    /// Takes the next bytes of the weights file; what is whole among them goes to the device at once.
+    pub fn push(&self, bytes: &[u8]) -> std::result::Result<(), JsValue> {
+        let mut loading = self.loading.borrow_mut();
+        let (_, loader) = loading.as_mut().ok_or_else(|| to_js(&not_loading()))?;
+        loader.push(bytes).map_err(|e| to_js(&e))?;
+        // Otherwise the device's queue would hold the bytes until there is something to compute.
+        self.device.flush();
+        Ok(())
+    }
+
+    /// Makes the model of what was pushed, and its vocabulary.
+    #[wasm_bindgen(js_name = finishLoad)]
+    pub async fn finish_load(&self, vocab: Vec<u8>) -> std::result::Result<(), JsValue> {
+        let session = self
+            .loading
+            .take()
+            .ok_or_else(not_loading)
+            .and_then(|(manifest, loader)| Session::from_loader(&manifest, loader, &vocab, &self.device))
             .map_err(|e| to_js(&e))?;
         self.session.replace(Some(Rc::new(session)));
         Ok(())
     }
 
-    /// Compiles every pipeline by captioning a blank picture; milliseconds.
+    /// Compiles every pipeline by captioning a blank picture, step by step; milliseconds.
+    /// `progress(done, total)` is called after each step.
     #[wasm_bindgen(js_name = warmUp)]
-    pub async fn warm_up(&self) -> std::result::Result<f64, JsValue> {
+    pub async fn warm_up(&self, progress: Function) -> std::result::Result<f64, JsValue> {
         let session = self.session().map_err(|e| to_js(&e))?;
         let start = now_ms();
-        session.warm_up().await.map_err(|e| to_js(&e))?;
+        let mut report = |done: usize, total: usize| {
+            // A listener that throws does not concern the pipelines.
+            let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());
+        };
+        session.warm_up(&mut report).await.map_err(|e| to_js(&e))?;
         Ok(now_ms() - start)
+    }
+
+    /// Compares every kernel that the model uses with plain arithmetic; JSON of `SelfTest`.
+    #[wasm_bindgen(js_name = selfTest)]
+    pub async fn self_test(&self) -> std::result::Result<String, JsValue> {
+        let session = self.session().map_err(|e| to_js(&e))?;
+        json(&session.self_test().await.map_err(|e| to_js(&e))?)
     }
 
     /// Captions an encoded picture; JSON in, JSON out. `progress(text, index)` returns false to cancel.
@@ -131,6 +183,10 @@ impl Engine {
         let missing = || Error::new(ErrorKind::TaskUnsupported, "no model is loaded");
         self.session.borrow().clone().ok_or_else(missing)
     }
+}
+
+fn not_loading() -> Error {
+    Error::new(ErrorKind::Internal, "weights were pushed before a load was begun")
 }
 
 /// Reports progress to JavaScript; a callback that throws cancels.

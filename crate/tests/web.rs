@@ -10,7 +10,7 @@ use std::sync::Once;
 use blip_web::config::BlipConfig;
 use blip_web::device::{DeviceKind, OpenDevice};
 use blip_web::generate::{Control, GenerateConfig, generate};
-use blip_web::model::{Blip, Grounding, TextMode, cosine};
+use blip_web::model::{Blip, Grounding, TextMode, cosine, integers};
 use blip_web::tasks::ModelDecoder;
 use blip_web::weights::{self, Checkpoint};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -125,12 +125,9 @@ async fn logits_agree((kind, tolerance): (DeviceKind, f32)) {
         let kept: Vec<bool> =
             case["mask"].as_array().unwrap().iter().flat_map(numbers).map(|m| m == 1).collect();
         let grounding = fixture.grounding(&images);
-        let pads: Vec<bool> = kept.iter().map(|kept| !kept).collect();
-        let pads = pads.contains(&true).then(|| {
-            Tensor::from_data(TensorData::new(pads, [rows.len(), rows[0].len()]), &fixture.open.device)
-        });
+        let pads = kept.contains(&false).then(|| pads(&kept, rows.len(), &fixture.open));
         let ids = ids(&rows, &fixture.open);
-        let logits = fixture.open.read(fixture.model.lm_logits(ids, pads, &grounding, None)).await.unwrap();
+        let logits = fixture.open.read(fixture.model.lm_logits(ids, pads, &grounding)).await.unwrap();
         let (_, expected) = &fixture.tensors[&format!("{}.output", name(case))];
         let vocab = logits.len() / kept.len();
         let kept = |index: usize| kept[index / vocab];
@@ -153,15 +150,13 @@ async fn states_and_scores_agree((kind, tolerance): (DeviceKind, f32)) {
         let rows: Vec<Vec<u32>> = case["ids"].as_array().unwrap().iter().map(numbers).collect();
         let kept: Vec<bool> =
             case["mask"].as_array().unwrap().iter().flat_map(numbers).map(|m| m == 1).collect();
-        let pads: Vec<bool> = kept.iter().map(|kept| !kept).collect();
-        let pads = TensorData::new(pads, [rows.len(), rows[0].len()]);
-        let pads = Some(Tensor::from_data(pads, &open.device));
+        let pads = Some(pads(&kept, rows.len(), open));
         let tokens = fixture.image_tokens(&images);
         let encoder = model.text_encoder.as_ref().unwrap();
         let unimodal = name(case) == "text";
         let grounding = (!unimodal).then(|| Grounding::new(encoder.cross_kv(tokens.clone())));
         let mode = if unimodal { TextMode::Unimodal } else { TextMode::Grounded };
-        let states = encoder.forward(ids(&rows, open), pads, grounding.as_ref(), mode, None);
+        let states = encoder.forward(ids(&rows, open), pads, grounding.as_ref(), mode);
         let width = states.dims()[2];
         let got = open.read(states.clone()).await.unwrap();
         let expected = &fixture.tensors[&format!("{}.output", name(case))].1;
@@ -198,9 +193,7 @@ async fn generation_agrees(kind: DeviceKind, names: &[&str]) {
         let case = cases["generation"].as_array().unwrap().iter().find(|case| name(case) == *wanted).unwrap();
         let image = &case["images"][0];
         let grounding = fixture.grounding(&[image["image"].as_u64().unwrap() as usize]);
-        let positions = text.max_position_embeddings;
-        let mut decoder =
-            ModelDecoder::new(&fixture.model, &fixture.open, grounding, text.vocab_size, positions);
+        let mut decoder = ModelDecoder::new(&fixture.model, &fixture.open, grounding, text);
         let start = numbers(&case["decoder_ids"]);
         let config = options(&case["options"]);
         let found =
@@ -301,5 +294,12 @@ fn numbers(list: &Value) -> Vec<u32> {
 
 fn ids(rows: &[Vec<u32>], open: &OpenDevice) -> Tensor<2, Int> {
     let flat: Vec<i32> = rows.iter().flatten().map(|id| *id as i32).collect();
-    Tensor::from_data(TensorData::new(flat, [rows.len(), rows[0].len()]), &open.device)
+    integers(flat, [rows.len(), rows[0].len()], &open.device)
+}
+
+/// 1 at padding.
+fn pads(kept: &[bool], rows: usize, open: &OpenDevice) -> Tensor<2, Int> {
+    let flat: Vec<i32> = kept.iter().map(|kept| i32::from(!kept)).collect();
+    let seq = flat.len() / rows;
+    integers(flat, [rows, seq], &open.device)
 }

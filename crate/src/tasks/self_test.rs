@@ -5,7 +5,7 @@
 
 mod plain;
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
 use super::Session;
@@ -149,8 +149,8 @@ impl Bench<'_> {
             let got = kernels::linear(
                 self.rows(x, rows),
                 matrix.clone(),
-                Some(self.line(bias.clone())),
-                norm.map(|norm| self.rows(norm, 2)),
+                Some(self.bias(bias.clone())),
+                norm.map(|norm| self.norm(norm)),
                 residual.map(|residual| self.rows(residual, rows)),
                 spec,
             );
@@ -190,7 +190,7 @@ impl Bench<'_> {
         let (rows, width) = (5, 160);
         let (x, norm) = (Numbers::new(rows * width, 3.0).0, norm(width));
         let want = plain::layer_norm(&x, &norm, EPSILON);
-        let got = kernels::layer_norm(self.rows(x, rows), self.rows(norm, 2), EPSILON);
+        let got = kernels::layer_norm(self.rows(x, rows), self.norm(norm), EPSILON);
         self.compare("layer norm", Format::Float, got, &want).await
     }
 
@@ -300,15 +300,30 @@ impl Bench<'_> {
         Ok((kernels::place(stored, &self.device.device, DType::F32), weights))
     }
 
-    /// Activations or a parameter, in the float type that models on this device have.
+    /// Activations, or a table that is added to them.
     fn rows(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {
         let width = values.len() / rows;
-        Tensor::from_data(TensorData::new(values, [rows, width]), &self.device.device)
+        kernels::floats(values, [rows, width], &self.device.device, self.activations())
     }
 
     fn line(&self, values: Vec<f32>) -> Tensor<1> {
         let length = values.len();
-        Tensor::from_data(TensorData::new(values, [length]), &self.device.device)
+        kernels::floats(values, [length], &self.device.device, self.activations())
+    }
+
+    /// Scale and shift of a norm.
+    fn norm(&self, values: Vec<f32>) -> Tensor<2> {
+        let width = values.len() / 2;
+        kernels::floats(values, [2, width], &self.device.device, DType::F32)
+    }
+
+    fn bias(&self, values: Vec<f32>) -> Tensor<1> {
+        let length = values.len();
+        kernels::floats(values, [length], &self.device.device, DType::F32)
+    }
+
+    fn activations(&self) -> DType {
+        if self.device.halves() { DType::F16 } else { DType::F32 }
     }
 
     async fn compare<const D: usize>(

@@ -63,7 +63,9 @@ pub(super) fn greatest<S: Isa>(simd: S, values: &[f32]) -> f32 {
         tops[0] = simd.max(tops[0], simd.load(pair));
         tops[1] = simd.max(tops[1], simd.load(&pair[S::LANES..]));
     }
-    let rest = pairs.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // Not `f32::max`, which the compiler turns into a relaxed instruction even where those are not allowed.
+    let greater = |a: f32, b: f32| if a < b { b } else { a };
+    let rest = pairs.remainder().iter().copied().fold(f32::NEG_INFINITY, greater);
     simd.greatest(simd.max(tops[0], tops[1])).max(rest)
 }
 
