@@ -15,5 +15,5 @@ const VOCAB: &[u8] = include_bytes!("../assets/tiny/vocab.txt");
 /// # Errors
 /// What [`Session::from_manifest`] fails with.
 pub fn tiny(device: &OpenDevice) -> Result<Session> {
-    Session::from_manifest(&Manifest::from_json(MANIFEST)?, WEIGHTS.to_vec(), VOCAB, device)
+    Session::from_manifest(&Manifest::from_json(MANIFEST)?, WEIGHTS, VOCAB, device)
 }

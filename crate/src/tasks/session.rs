@@ -36,18 +36,16 @@ impl Session {
     /// Loads a model directory's files: verifies their digests, then builds the model.
     ///
     /// # Errors
-    /// [`ErrorKind::Integrity`] when bytes are not the manifest's, otherwise as
-    /// [`from_checkpoint`](Self::from_checkpoint).
+    /// As [`from_loader`](Self::from_loader).
     pub fn from_manifest(
         manifest: &Manifest,
-        weights: Vec<u8>,
+        weights: &[u8],
         vocab: &[u8],
         device: &OpenDevice,
     ) -> Result<Self> {
-        manifest.files.weights.verify(&weights)?;
-        manifest.files.vocab.verify(vocab)?;
-        let checkpoint = Checkpoint::from_safetensors(weights)?;
-        Self::from_checkpoint(&manifest.config, &checkpoint, vocab, device)
+        let mut loader = Loader::new(manifest, &device.device).in_halves(device.halves());
+        loader.push(weights)?;
+        Self::from_loader(manifest, loader, vocab, device)
     }
 
     /// Builds a session from a configuration, stored tensors and a vocabulary (one token a line).

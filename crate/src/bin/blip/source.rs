@@ -35,7 +35,7 @@ pub(crate) fn open_session(model: Option<&Path>, device: DeviceName) -> Result<S
     let manifest = read_manifest(folder)?;
     let weights = read(&folder.join(&manifest.files.weights.path))?;
     let vocab = read(&folder.join(&manifest.files.vocab.path))?;
-    Ok(Session::from_manifest(&manifest, weights, &vocab, &device)?)
+    Ok(Session::from_manifest(&manifest, &weights, &vocab, &device)?)
 }
 
 #[cfg(feature = "embedded")]
