@@ -100,6 +100,10 @@ impl<'a> Tree<'a> {
     /// Whether a file is a module of unit tests only: its parent declares it under `#[cfg(test)]`.
     fn is_test(&self, path: &str) -> bool {
         let Some((folder, file)) = path.rsplit_once('/') else { return false };
+        // The files of a folder of tests are declared by its `mod.rs`, and that one level up.
+        if let Some((above, "tests")) = folder.rsplit_once('/') {
+            return file != "mod.rs" || self.is_test(&format!("{above}/tests.rs"));
+        }
         let declaration = format!("#[cfg(test)]\nmod {};", file.trim_end_matches(".rs"));
         let parents = [format!("{folder}/mod.rs"), format!("{folder}.rs"), format!("{folder}/lib.rs")];
         self.sources.iter().any(|source| parents.contains(&source.path) && source.text.contains(&declaration))

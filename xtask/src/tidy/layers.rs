@@ -29,7 +29,7 @@ const LAYERS: &[(&str, u8)] = &[
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("kernels", &["error", "config"]),
     ("nn", &["error", "config", "kernels"]),
-    ("model", &["error", "config", "nn"]),
+    ("model", &["error", "config", "kernels", "nn"]),
     ("weights", &["error", "config", "kernels", "nn", "model"]),
 ];
 
