@@ -1,5 +1,8 @@
 //! `blip probe`: figures that `cargo xtask bench` reports, as JSON; not listed in the help.
 
+#[cfg(feature = "wgpu")]
+mod kernels;
+
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -23,6 +26,9 @@ const PREFIX: std::ops::Range<u32> = 1037..1046;
 pub(crate) enum Command {
     /// The relative error of each model's logits against those of the first.
     Logits(Logits),
+    /// What the matrix products reach of what the GPU can do.
+    #[cfg(feature = "wgpu")]
+    Kernels,
 }
 
 #[derive(Args)]
@@ -43,6 +49,8 @@ pub(crate) struct Logits {
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Logits(arguments) => logits(arguments),
+        #[cfg(feature = "wgpu")]
+        Command::Kernels => kernels::run(),
     }
 }
 

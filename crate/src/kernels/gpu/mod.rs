@@ -12,6 +12,9 @@ mod embed;
 pub(crate) mod launch;
 mod layer_norm;
 mod linear;
+#[cfg(not(target_family = "wasm"))]
+#[doc(hidden)]
+pub mod probes;
 
 pub use adapter::Adapter;
 
@@ -29,6 +32,21 @@ pub(super) fn view(
     let shape = burn::tensor::Shape::from(shape.to_vec());
     assert_eq!(tensor.meta.num_elements(), shape.num_elements(), "a view has as many elements");
     CubeTensor::new_contiguous(tensor.client, tensor.device, shape, tensor.handle, tensor.dtype)
+}
+
+/// The bytes of a tensor, row-major; the copy is on its way after the first poll.
+///
+/// # Errors
+/// What the device says, as text.
+pub(super) async fn read(tensor: burn_cubecl::tensor::CubeTensor) -> Result<cubecl::bytes::Bytes, String> {
+    // Natively tensors of burn's own operations are read as well.
+    #[cfg(not(target_family = "wasm"))]
+    let tensor = burn_cubecl::kernel::into_contiguous_aligned(tensor);
+    launch::assert_contiguous(&tensor);
+    let (shape, strides) = (tensor.meta.shape().clone(), tensor.meta.strides().clone());
+    let size = tensor.dtype.size();
+    let copy = cubecl::server::CopyDescriptor::new(tensor.handle.binding(), shape, strides, size);
+    tensor.client.read_one_tensor_async(copy).await.map_err(|error| format!("{error:?}"))
 }
 
 /// Every shader in representative variants, named: for tests that compile them elsewhere.
