@@ -16,6 +16,7 @@ use serde::Serialize;
 #[cfg(feature = "wgpu")]
 use crate::kernels::gpu::Adapter;
 
+use crate::kernels;
 use crate::{Error, ErrorKind, Result};
 use started::Started;
 
@@ -201,15 +202,9 @@ impl OpenDevice {
     ) -> impl Future<Output = Result<Vec<i32>>> + use<D> {
         let faults = self.faults.clone();
         Started::new(async move {
-            let data = tensor.into_data_async().await;
+            let values = kernels::read_integers(tensor).await;
             faults.take()?;
-            let data = data.map_err(|e| {
-                Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(format!("{e:?}"))
-            })?;
-            data.try_into_vec::<i32>().map_err(|e| {
-                Error::new(ErrorKind::Internal, "the device returned another element type")
-                    .with_source(format!("{e:?}"))
-            })
+            values.map_err(unreadable)
         })
     }
 
@@ -218,25 +213,19 @@ impl OpenDevice {
     /// # Errors
     /// What the GPU reported since the last read; [`ErrorKind::Gpu`] when the read itself fails.
     pub async fn read<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>> {
-        let data = tensor.into_data_async().await;
+        let values = kernels::read_floats(tensor).await;
         #[cfg(target_family = "wasm")]
         if self.kind == DeviceKind::Cpu {
             // A GPU's read turns the event loop by itself; the CPU's never waits.
             browser::yield_to_events().await;
         }
         self.faults.take()?;
-        let data = data.map_err(|e| {
-            Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(format!("{e:?}"))
-        })?;
-        let data = data.try_cast(DType::F32).map_err(|e| {
-            Error::new(ErrorKind::Internal, "the device returned another element type")
-                .with_source(format!("{e:?}"))
-        })?;
-        data.try_into_vec::<f32>().map_err(|e| {
-            Error::new(ErrorKind::Internal, "the device returned another element type")
-                .with_source(format!("{e:?}"))
-        })
+        values.map_err(unreadable)
     }
+}
+
+fn unreadable(why: String) -> Error {
+    Error::new(ErrorKind::Gpu, "reading from the device failed").with_source(why)
 }
 
 /// Asks the browser for its adapter and checks that the engine could run on it.

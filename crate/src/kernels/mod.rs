@@ -13,11 +13,13 @@ pub mod gpu;
 mod place;
 mod routing;
 mod stored;
+mod transfer;
 
 pub use contract::*;
-pub use place::{floats, place, widen};
+pub use place::{place, widen};
 pub use routing::{
     MatrixView, Route, advance, assemble, attention, contiguous, embed, layer_norm, linear, normalise,
     step_attention, top_k, view, view_int,
 };
 pub use stored::Stored;
+pub use transfer::{floats, integers, read_floats, read_integers};

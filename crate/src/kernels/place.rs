@@ -1,10 +1,11 @@
 //! From a matrix in host memory to the layout of its device's kernels.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device};
 
 use super::contract::Format;
 use super::routing::{MatrixView, Route};
 use super::stored::Stored;
+use super::transfer::{floats, integers};
 
 /// Puts a matrix on a device.
 ///
@@ -22,7 +23,7 @@ pub fn place(stored: Stored, device: &Device, float: DType) -> MatrixView {
     let words = |words: Vec<u32>, rows: usize| {
         let columns = words.len() / rows;
         let words: Vec<i32> = bytemuck::allocation::cast_vec(words);
-        Tensor::<2, Int>::from_data(TensorData::new(words, [rows, columns]), (device, DType::I32))
+        integers(words, [rows, columns], device)
     };
     match Route::of(device) {
         Route::Gpu => {
@@ -47,23 +48,6 @@ pub fn place(stored: Stored, device: &Device, float: DType) -> MatrixView {
             MatrixView::Float(floats(values, [outputs, inputs], device, float))
         }
     }
-}
-
-/// Floats on a device, rounded on the host where they are halves there.
-pub fn floats<const D: usize>(
-    values: Vec<f32>,
-    shape: [usize; D],
-    device: &Device,
-    float: DType,
-) -> Tensor<D> {
-    let data = match float {
-        DType::F16 => {
-            let values: Vec<half::f16> = values.into_iter().map(half::f16::from_f32).collect();
-            TensorData::new(values, shape)
-        }
-        _ => TensorData::new(values, shape),
-    };
-    Tensor::from_data(data, (device, float))
 }
 
 /// Codes times scales, without padding: `[outputs, inputs]`.

@@ -252,28 +252,28 @@ pub fn contiguous<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 const ROUTED: &str = "all tensors of one operation are on one device";
 
-fn float<B: Kernels, const D: usize>(x: Tensor<D>) -> FloatTensor<B>
+pub(super) fn float<B: Kernels, const D: usize>(x: Tensor<D>) -> FloatTensor<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
     x.try_into_primitive::<B>().expect(ROUTED)
 }
 
-fn int<B: Kernels, const D: usize>(x: Tensor<D, Int>) -> IntTensor<B>
+pub(super) fn int<B: Kernels, const D: usize>(x: Tensor<D, Int>) -> IntTensor<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
     x.try_into_primitive::<B>().expect(ROUTED)
 }
 
-fn raise<B: Kernels, const D: usize>(x: FloatTensor<B>) -> Tensor<D>
+pub(super) fn raise<B: Kernels, const D: usize>(x: FloatTensor<B>) -> Tensor<D>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
     Tensor::from_primitive::<B>(x)
 }
 
-fn raise_int<B: Kernels, const D: usize>(x: IntTensor<B>) -> Tensor<D, Int>
+pub(super) fn raise_int<B: Kernels, const D: usize>(x: IntTensor<B>) -> Tensor<D, Int>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {

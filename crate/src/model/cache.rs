@@ -1,9 +1,9 @@
 //! What decoding remembers: keys and values of the tokens so far, and where it stands.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::Med;
-use crate::kernels::{self, AdvanceSpec, StepAttentionSpec, state};
+use crate::kernels::{self, AdvanceSpec, StepAttentionSpec, integers, state};
 
 /// Caches and state of some sequences that are decoded side by side.
 ///
@@ -166,9 +166,4 @@ impl KvCache {
         let device = integers(host.clone(), [parents.len(), capacity], &self.device);
         self.lineage = Some(Lineage { host, device });
     }
-}
-
-/// Integers on a device, as the kernels read them: 32 bits.
-pub fn integers<const D: usize>(values: Vec<i32>, shape: [usize; D], device: &Device) -> Tensor<D, Int> {
-    Tensor::from_data(TensorData::new(values, shape), (device, DType::I32))
 }

@@ -11,7 +11,8 @@ mod networks;
 mod positions;
 mod vision;
 
-pub use cache::{KvCache, integers};
+pub use crate::kernels::integers;
+pub use cache::KvCache;
 pub use heads::{ItcHead, ItmHead, LmHead, cosine};
 pub use med::{CrossKv, Grounding, Med, MedLayer, TextMode};
 pub use networks::{DecoderNetwork, Networks};

@@ -1,6 +1,6 @@
 //! A model that is ready to be asked.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use image::RgbImage;
 
 use super::caption::{CaptionOptions, CaptionProgress};
@@ -117,8 +117,8 @@ impl Session {
         let patch = self.config.vision_config.patch_size;
         let grid = size / patch;
         let patches = cut(&preprocess(picture, size), size, patch);
-        let patches = TensorData::new(patches, [1, grid * grid, 3 * patch * patch]);
-        let patches = Tensor::from_data(patches, (&self.device.device, self.model.vision.activations()));
+        let shape = [1, grid * grid, 3 * patch * patch];
+        let patches = kernels::floats(patches, shape, &self.device.device, self.model.vision.activations());
         let tokens = self.model.vision.forward_patches(patches, [grid, grid]);
         // Two numbers tell that the device is done and every value sane, before a caption is built on
         // them: the highest value, and the log-sum-exp of all.

@@ -16,19 +16,18 @@ use std::collections::hash_map::{Entry, HashMap};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::{DecoderWrapper, Model, PostProcessorWrapper, TokenizerImpl};
+use tokenizers::{
+    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+};
 
 /// The longest text, in bytes, that is tokenised; more than fifty times what the 512 positions of a
 /// text network hold.
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 
-type WordPieceTokenizer =
-    TokenizerImpl<WordPiece, BertNormalizer, BertPreTokenizer, PostProcessorWrapper, DecoderWrapper>;
-
 /// BERT WordPiece with the vocabulary of a checkpoint, and BLIP's `[DEC]` and `[ENC]`.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: WordPieceTokenizer,
+    model: WordPiece,
     specials: Specials,
     vocab_size: usize,
 }
@@ -91,10 +90,7 @@ impl Tokenizer {
         let model = WordPiece::read_bytes(vocab_txt)
             .and_then(|vocab| WordPiece::builder().vocab(vocab).build())
             .map_err(refused)?;
-        let mut inner = TokenizerImpl::new(model);
-        inner.with_normalizer(Some(BertNormalizer::default())).map_err(refused)?;
-        inner.with_pre_tokenizer(Some(BertPreTokenizer));
-        Ok(Self { inner, specials, vocab_size })
+        Ok(Self { model, specials, vocab_size })
     }
 
     /// `[CLS]`, the pieces of the text, `[SEP]`. Cutting to the positions of a network is the
@@ -190,18 +186,32 @@ impl Tokenizer {
                 format!("the text has {} bytes; the limit is {MAX_TEXT_BYTES}", text.len()),
             ));
         }
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| Error::new(ErrorKind::Internal, "WordPiece failed").with_source(error))?;
-        Ok(encoding.get_ids().to_vec())
+        self.word_pieces(text)
+            .map_err(|error| Error::new(ErrorKind::Internal, "WordPiece failed").with_source(error))
+    }
+
+    /// The steps of a BERT tokenizer without added tokens. The library's own pipeline would look for
+    /// those with regular expressions, half a megabyte of the browser module.
+    fn word_pieces(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
+        let mut text = NormalizedString::from(text);
+        BertNormalizer::default().normalize(&mut text)?;
+        let mut words = PreTokenizedString::from(text);
+        BertPreTokenizer.pre_tokenize(&mut words)?;
+        words.tokenize(|word| self.model.tokenize(word.get()))?;
+        let words = words.get_splits(OffsetReferential::Original, OffsetType::None);
+        Ok(words
+            .iter()
+            .filter_map(|(_, _, pieces)| pieces.as_ref())
+            .flatten()
+            .map(|piece| piece.id)
+            .collect())
     }
 
     fn append(&self, text: &mut String, id: u32) {
         if self.is_special(id) {
             return;
         }
-        let Some(piece) = self.inner.get_model().id_to_token(id) else { return };
+        let Some(piece) = self.model.id_to_token(id) else { return };
         match piece.strip_prefix("##") {
             Some(rest) if !text.is_empty() => text.push_str(rest),
             _ => {

@@ -2,7 +2,7 @@
 
 use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{Bytes, DType, Element, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 use super::super::contract::{
@@ -158,7 +158,25 @@ impl Kernels for Flex {
 /// # Panics
 /// When the number of elements differs.
 pub fn view(x: FloatTensor<Flex>, shape: &[usize]) -> FloatTensor<Flex> {
-    x.reshape(Shape::from(shape.to_vec()))
+    let layout = Layout::contiguous(Shape::from(shape.to_vec()));
+    // Not `reshape`, which brings code along that rearranges elements of every type.
+    assert_eq!(x.layout().contiguous_offsets(), Some((0, layout.num_elements())), "{CONTIGUOUS}");
+    x.with_layout(layout)
+}
+
+/// The elements, row-major.
+///
+/// # Errors
+/// In the browser, for a tensor that is not contiguous; no kernel makes one.
+pub fn read<E: Element + bytemuck::Pod>(x: FloatTensor<Flex>) -> Result<Vec<E>, String> {
+    match x.as_slice::<E>() {
+        Some(elements) => Ok(elements.to_vec()),
+        // Tensors of burn's own operations are read as well.
+        #[cfg(not(target_family = "wasm"))]
+        None => Ok(x.into_data().iter::<E>().collect()),
+        #[cfg(target_family = "wasm")]
+        None => Err(CONTIGUOUS.to_owned()),
+    }
 }
 
 const CONTIGUOUS: &str = "tensors between kernels are contiguous and of the device's own element type";

@@ -41,4 +41,4 @@ mod quantised_tests;
 #[cfg(test)]
 mod samples;
 
-pub use flex::view;
+pub use flex::{read, view};
