@@ -1,6 +1,6 @@
 //! The checks that run in headless Chromium: the wasm tests of the crate, and the tests of the SDK.
 
-use crate::process::{Transcript, transcript};
+use crate::process::{Transcript, run, transcript};
 use crate::setup::WASM_TARGET;
 use crate::tally::Tally;
 use crate::wasm::{FEATURES, PROFILE};
@@ -57,6 +57,25 @@ fn capabilities(workspace: &Workspace, browser: &Path) -> Result<std::path::Path
     let path = workspace.target.join("webdriver.json");
     fs::write(&path, capabilities.to_string())?;
     Ok(path)
+}
+
+/// Every shader of the crate in the browser's compiler, which is stricter than the native one.
+pub fn shaders(workspace: &Workspace) -> Result<(Tally, Transcript)> {
+    let browser = chromium::find_or_install(workspace)?;
+    let listing = workspace.target.join("shaders.json");
+    run(Command::new("cargo")
+        .current_dir(&workspace.root)
+        .env("BLIP_WGSL_LISTING", &listing)
+        .args(["test", "--quiet", "--package", "blip-web", "--all-features", "--lib"])
+        .arg("every_listed_source_is_filled"))?;
+    let result = transcript(
+        Command::new("node")
+            .current_dir(&workspace.root)
+            .env("CHROMIUM", browser)
+            .arg("tests/browser/wgsl.mjs")
+            .arg(listing),
+    )?;
+    Ok((Tally::of_summary(&result.text, result.success), result))
 }
 
 /// `tests/browser/sdk.mjs` against the assembled site.

@@ -44,6 +44,7 @@ const CHECKS: &[(&str, Check)] = &[
         cargo(w, &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"], &[])
     }),
     ("unit", |w| cargo_test(w, &["--package", "blip-web", "--all-features"])),
+    ("shaders", |w| browser::shaders(w).map(Outcome::from)),
     ("corpus", |w| cargo_test(w, &["--package", "blip-tests"])),
     ("doc", document),
     ("package", package),
