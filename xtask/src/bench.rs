@@ -21,6 +21,13 @@ use serde_json::json;
 use std::fs;
 use std::process::Command;
 
+/// Makes what the full measurement needs, so that it can begin at once later.
+pub fn prepare(workspace: &Workspace) -> Result<bool> {
+    npm_packages(workspace)?;
+    Artefacts::prepare(workspace, false)?;
+    Ok(true)
+}
+
 /// Prepares, measures, judges and reports; `false` when a figure misses its bar.
 ///
 /// `quick` leaves out what takes minutes; the figures that it cannot judge say so.

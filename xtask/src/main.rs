@@ -29,6 +29,7 @@ usage: cargo xtask <command>
   demo --check         the same on a free port, then let headless Chromium caption every sample on WebGPU
   test [--only a,b]    every check, cheapest first; --list names them
   bench [--quick]      measure beside onnxruntime-web; report.json and report.md in <target>/bench (--quick: 3 minutes)
+  bench --prepare      only make what it compares: weights, graphs, packages
   setup                install what the other commands need
   wasm                 build the browser module into pkg/src/wasm
   site                 build the SDK and assemble the static site
@@ -69,6 +70,7 @@ fn run() -> Result<bool> {
         }
         ("bench", []) => bench::run(&workspace, false),
         ("bench", ["--quick"]) => bench::run(&workspace, true),
+        ("bench", ["--prepare"]) => bench::prepare(&workspace),
         ("setup", []) => setup::everything(&workspace).map(|()| true),
         ("wasm", []) => wasm::build(&workspace).map(|()| true),
         ("site", []) => site::build(&workspace).map(|folder| {
