@@ -3,7 +3,7 @@
 
 use super::artefacts::{Artefacts, bytes_in};
 use crate::process::{output, run};
-use crate::workspace::{Workspace, read};
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -137,13 +137,10 @@ fn kernel_fractions(workspace: &Workspace) -> Result<Value> {
 /// Per cent of held-out scenes that `tiny` captions exactly, its weights stored as `kind`.
 fn exact_captions(workspace: &Workspace, artefacts: &Artefacts, kind: &str) -> Result<f64> {
     let model = artefacts.folder.join(format!("tiny-{kind}"));
-    let source = tiny_checkpoint(workspace, &artefacts.folder)?;
     run(blip(workspace)
-        .args(["convert", "--dtype", kind, "--licence", "MIT OR Apache-2.0", "--vocab"])
-        .arg(source.join("vocab.txt"))
-        .arg("--out")
+        .args(["convert", "--dtype", kind, "--out"])
         .arg(&model)
-        .arg(&source))?;
+        .arg(workspace.path("models/tiny")))?;
     let answer = last_json(
         blip(workspace)
             .args(["scenes", "evaluate", "--count", &SCENES.to_string(), "--icons"])
@@ -155,18 +152,6 @@ fn exact_captions(workspace: &Workspace, artefacts: &Artefacts, kind: &str) -> R
     let (exact, total) = exact.zip(total).with_context(|| format!("no share in {answer}"))?;
     ensure!(total > 0.0, "no scene was captioned");
     Ok(100.0 * exact / total)
-}
-
-/// The published `tiny` model as a checkpoint: its weights with a `config.json` beside them.
-fn tiny_checkpoint(workspace: &Workspace, folder: &Path) -> Result<std::path::PathBuf> {
-    let (model, checkpoint) = (workspace.path("models/tiny"), folder.join("tiny-checkpoint"));
-    fs::create_dir_all(&checkpoint)?;
-    for name in ["model.safetensors", "vocab.txt"] {
-        fs::copy(model.join(name), checkpoint.join(name))?;
-    }
-    let manifest: Value = serde_json::from_str(&read(&model.join("blip.json"))?)?;
-    fs::write(checkpoint.join("config.json"), manifest["config"].to_string())?;
-    Ok(checkpoint)
 }
 
 /// The last line of a program's output, which is JSON.
