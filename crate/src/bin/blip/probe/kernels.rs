@@ -86,7 +86,7 @@ fn memory(device: &OpenDevice) -> Result<Pair> {
     let matrices: Vec<MatrixView> = (0..MATRICES).map(|_| matrix(device, inputs, outputs)).collect();
     let products = || {
         let results = matrices.iter().map(|matrix| product(&x, matrix, 1, inputs, outputs));
-        results.last().expect("there are matrices")
+        results.reduce(|_, last| last).expect("there are matrices")
     };
     let bytes = MATRICES * outputs * (inputs + 2 * inputs / group_of(Format::Q8, inputs));
     let length = (bytes / 4).next_multiple_of(4);
@@ -116,7 +116,7 @@ impl Work<'_> {
             last = (self.launch)();
         }
         // Launches run in order: when one number of the last is here, all are done.
-        let number = block_on(device.read(last.slice([0..1])))?;
+        let number = block_on(device.read(last.slice(0..1)))?;
         let seconds = start.elapsed().as_secs_f64();
         ensure!(number[0].is_finite(), "the device computed {number:?}");
         Ok(seconds)
