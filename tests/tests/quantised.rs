@@ -199,6 +199,7 @@ mod arithmetic {
 
     /// Quantised models on `open` against the same numbers written out in f32, on the CPU: apart by no
     /// more than `allowed`.
+    #[expect(clippy::print_stdout, reason = "a passing test shows how close it came")]
     fn equals_the_numbers_written_out(open: &OpenDevice, cases: &[Case], allowed: f64) {
         let reference = Place::Flex.device().unwrap();
         let mut worst = 0.0f64;
@@ -359,6 +360,7 @@ mod storage {
         }
     }
 
+    #[expect(clippy::print_stdout, reason = "a passing test shows the sizes")]
     fn a_tied_embedding_is_placed_once(open: &OpenDevice) {
         let corpus = Corpus::open("caption");
         for quantisation in [Q8, Q4] {
