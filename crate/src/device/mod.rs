@@ -137,7 +137,12 @@ impl OpenDevice {
         #[cfg(target_family = "wasm")]
         let adapter = probed;
         #[cfg(not(target_family = "wasm"))]
-        let adapter = native_adapter(&setup.adapter.get_info());
+        let adapter = {
+            let info = setup.adapter.get_info();
+            let subgroups = setup.device.features().contains(burn::tensor::wgpu::wgpu::Features::SUBGROUP);
+            Adapter::set_neighbours(if subgroups { info.subgroup_min_size } else { 0 });
+            native_adapter(&info)
+        };
         let kind = if adapter.is_fallback_adapter { Adapter::Software } else { Adapter::Hardware };
         kind.set();
         let faults = Faults::default();

@@ -74,7 +74,7 @@ pub struct LinearSpec {
 
 /// A matrix on a device. On the CPU the layout of `packed` is that of `kernels::cpu::pack`.
 #[derive(Clone, Debug)]
-pub enum MatrixTensors<B: Backend + ?Sized> {
+pub enum MatrixTensors<B: Backend> {
     /// `[outputs, inputs]`.
     Float(FloatTensor<B>),
     /// Codes `[outputs, padded·bits/32]` and scales (pairs of f16 in a u32)

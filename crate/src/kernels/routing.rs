@@ -61,6 +61,7 @@ macro_rules! routed {
 }
 
 /// A matrix as the kernels take it.
+#[allow(clippy::large_enum_variant, reason = "it lives for one call; a box would be an allocation in each")]
 #[derive(Clone, Debug)]
 pub enum MatrixView {
     /// `[outputs, inputs]`.

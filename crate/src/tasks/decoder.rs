@@ -126,8 +126,9 @@ impl Decoder for ModelDecoder<'_> {
             while cache.len() < until {
                 let logits = self.model.step_logits(&self.grounding, cache);
                 history = cache.choose(logits, history, rule.eos, rule.min_length);
-                // The last step of a window is handed over by the reading that follows.
-                if cache.len() < until {
+                // The reading that follows hands over what is pending, and then its own copy: with the
+                // last two steps left to it, a window of steps takes as many submits.
+                if cache.len() + 1 < until {
                     self.device.flush();
                 }
             }

@@ -395,7 +395,7 @@ mod tests {
         &[(Format::Float, 0), (Format::Q8, 64), (Format::Q8, 32), (Format::Q4, 32)];
 
     fn passes(device: &OpenDevice) {
-        let checks = block_on(check_all(device, FORMATS, [64, 32])).unwrap();
+        let checks = block_on(check_all(device, FORMATS, [64, 32])).expect("the device answers");
         let wrong: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
         assert!(checks.len() >= 5 * FORMATS.len() + 9);

@@ -4,7 +4,7 @@
 //! workgroup memory; a software renderer runs them in turn and pays for every barrier. The device
 //! layer says which it opened; there is one GPU a process.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// The kind of adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,7 @@ pub enum Adapter {
 }
 
 static ADAPTER: AtomicU8 = AtomicU8::new(0);
+static NEIGHBOURS: AtomicU32 = AtomicU32::new(0);
 
 impl Adapter {
     /// The kind that was set last; at first [`Adapter::Hardware`].
@@ -29,5 +30,16 @@ impl Adapter {
     /// Chooses variants for this kind from now on. Results agree either way, up to rounding.
     pub fn set(self) {
         ADAPTER.store(u8::from(self == Self::Software), Ordering::Relaxed);
+    }
+
+    /// How many neighbours, at least, can hand each other numbers (a subgroup): 0 where none can, as in
+    /// every browser.
+    pub fn neighbours() -> u32 {
+        NEIGHBOURS.load(Ordering::Relaxed)
+    }
+
+    /// Says what the device has; cubecl leaves subgroups out of what it tells of renderers on the CPU.
+    pub fn set_neighbours(size: u32) {
+        NEIGHBOURS.store(size, Ordering::Relaxed);
     }
 }

@@ -11,7 +11,6 @@ mod tests;
 
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::ir::features::Plane;
 
 use self::source::{Kernel, Linear, STAGE};
 use super::adapter::Adapter;
@@ -65,7 +64,7 @@ fn product(
     spec: &LinearSpec,
 ) -> CubeTensor {
     let padded = padded(spec);
-    let kernel = choose(spec, Adapter::current(), passes_numbers(x));
+    let kernel = choose(spec, Adapter::current(), Adapter::neighbours());
     let shader = shader(spec, kernel, Float::of(x), [bias.is_some(), residual.is_some()]);
     let step = shader.step();
     let [rows, inputs, outputs, stride, group] =
@@ -83,7 +82,7 @@ fn product(
     let mut buffers = vec![Buffer::Read(x), Buffer::Read(codes)];
     buffers.extend([scales, bias, norm, residual].into_iter().flatten().map(Buffer::Read));
     buffers.push(Buffer::Write(&result));
-    let scale_pitch = if group == 0 { 0 } else { (padded / group).div_ceil(2) };
+    let scale_pitch = padded.checked_div(group).map_or(0, |groups| groups.div_ceil(2));
     let parameters = [
         rows,
         outputs,
@@ -122,7 +121,7 @@ fn shader(spec: &LinearSpec, kernel: Kernel, float: Float, [bias, residual]: [bo
 
 /// The kernel for a product. The sizes for software are the fastest of many, measured on SwiftShader
 /// and lavapipe; those for hardware follow from its memory: 128 bytes a load, 16 KiB a workgroup.
-fn choose(spec: &LinearSpec, adapter: Adapter, passes_numbers: bool) -> Kernel {
+fn choose(spec: &LinearSpec, adapter: Adapter, neighbours: u32) -> Kernel {
     let rows = spec.rows as u32;
     let few = spec.rows <= FEW;
     match adapter {
@@ -136,19 +135,12 @@ fn choose(spec: &LinearSpec, adapter: Adapter, passes_numbers: bool) -> Kernel {
         Adapter::Software if few => Kernel::Lane { rows, columns: 8, invocations: 16, subgroups: false },
         Adapter::Software => {
             let whole = spec.inputs.is_multiple_of(spec.group.max(8));
-            match passes_numbers && whole && spec.rows >= 48 {
+            match neighbours >= 8 && whole && spec.rows >= 48 {
                 true => Kernel::Lane { rows: 24, columns: 8, invocations: 32, subgroups: true },
                 false => Kernel::Lane { rows: 8, columns: 12, invocations: 8, subgroups: false },
             }
         }
     }
-}
-
-/// Whether at least eight neighbours can hand each other numbers: natively only, as wgpu does not ask a
-/// browser for subgroups.
-fn passes_numbers(x: &CubeTensor) -> bool {
-    let device = x.client.properties();
-    device.features.plane.contains(Plane::Ops) && device.hardware.plane_size_min >= 8
 }
 
 /// Columns of a stored row.

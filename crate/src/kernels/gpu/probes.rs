@@ -4,7 +4,6 @@
 use burn::backend::Cube;
 use burn::tensor::{DType, Device, Tensor};
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::ir::features::Plane;
 
 use super::launch::{Buffer, Shader, launch, output};
 
@@ -49,17 +48,6 @@ pub fn copy(x: Tensor<1>) -> Tensor<1> {
     let high = workgroups.div_ceil(MOST);
     launch(Probe::Copy, [workgroups.div_ceil(high), high, 1], &[Buffer::Read(&x), Buffer::Write(&y)], &[]);
     Tensor::from_primitive::<Cube>(y)
-}
-
-/// Neighbours that can hand each other numbers, at least; 0 without subgroups.
-///
-/// # Panics
-/// When the device is not a GPU.
-pub fn subgroup_size(device: &Device) -> u32 {
-    let tensor = empty(device, 1);
-    let properties = tensor.client.properties();
-    let subgroups = properties.features.plane.contains(Plane::Ops);
-    if subgroups { properties.hardware.plane_size_min } else { 0 }
 }
 
 const ON_GPU: &str = "probes are for tensors on a GPU";

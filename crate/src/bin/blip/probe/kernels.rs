@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use blip_web::device::{OpenDevice, block_on};
-use blip_web::kernels::gpu::probes;
+use blip_web::kernels::gpu::{Adapter, probes};
 use blip_web::kernels::{Activation, Format, LinearSpec, MatrixView, Normed, Stored, linear, place, view};
 use blip_web::weights::quantise::group_of;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -34,7 +34,7 @@ pub(super) fn run() -> Result<()> {
     let device = DeviceName::Gpu.open()?;
     let adapter = &device.adapter;
     let software = adapter.is_fallback_adapter;
-    let subgroups = probes::subgroup_size(&device.device);
+    let subgroups = Adapter::neighbours();
     let neighbours = if subgroups == 0 { "no subgroups".into() } else { format!("subgroups of {subgroups}") };
     println!("{}, {}: {neighbours}", adapter.device, adapter.description);
 

@@ -273,12 +273,10 @@ fn block(lines: &[&str]) -> usize {
     panic!("`#each` without `#done`");
 }
 
-fn repeat<'a>(
-    names: &[&'a str],
-    counts: &[(&'a str, u32)],
-    bound: &[(&'a str, u32)],
-    each: &mut dyn FnMut(&[(&'a str, u32)]),
-) {
+/// Names and the numbers they stand for.
+type Bound<'a> = [(&'a str, u32)];
+
+fn repeat<'a>(names: &[&'a str], counts: &Bound<'a>, bound: &Bound<'a>, each: &mut dyn FnMut(&Bound<'a>)) {
     let [name, inner @ ..] = names else { return each(bound) };
     let (_, count) = counts.iter().find(|(known, _)| known == name).expect("`names` looked it up");
     for i in 0..*count {

@@ -285,7 +285,7 @@ fn no_kernel_needs_more_than_16_kib_of_workgroup_memory() {
                     activation: Activation::None,
                     normed,
                 };
-                let shader = shader(&spec, choose(&spec, adapter, true), Float::F32, [true, true]);
+                let shader = shader(&spec, choose(&spec, adapter, 8), Float::F32, [true, true]);
                 let bytes: u32 = shader.source().lines().filter_map(workgroup_bytes).sum();
                 assert!(bytes <= 16_384, "{bytes} bytes: {shader:?}");
             }
