@@ -86,7 +86,7 @@ fn generate(workspace: &Workspace, compiled: &Path, destination: &Path) -> Resul
         // The SDK fetches the module itself, to say what went wrong; see pkg/src/engine.ts.
         .omit_default_module_path(true)
         .generate_output()?;
-    relaxed::check(bindings.wasm())?;
+    relaxed::confine(bindings.wasm_mut())?;
     bindings.emit(&work)?;
     let module = work.join("blip_bg.wasm");
     let optimised = work.join("blip_bg.optimised.wasm");

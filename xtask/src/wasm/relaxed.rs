@@ -1,30 +1,41 @@
 //! Where relaxed SIMD may stand: only in functions that the CPU kernels call after a run-time check.
+//!
+//! Switching the instructions on for those functions allows the compiler to choose them in others of
+//! the same unit, where a browser without them would trap on an ordinary path.
 
 use anyhow::{Result, bail};
-use walrus::ir::{BinaryOp, Binop, TernOp, TernaryOp, UnaryOp, Unop, Visitor, dfs_in_order};
+use walrus::ir::{
+    BinaryOp, Binop, TernOp, TernaryOp, UnaryOp, Unop, Visitor, VisitorMut, dfs_in_order, dfs_pre_order_mut,
+};
 use walrus::{LocalFunction, Module};
 
 /// What the names of those functions contain; see `crate/src/kernels/cpu/isa/wasm.rs`.
 const PLACE: &str = "isa::wasm::relaxed";
 
-/// Refuses a module with a relaxed instruction anywhere else: the compiler may have put it there, and a
-/// browser without the proposal would trap on an ordinary path.
-pub fn check(module: &Module) -> Result<()> {
+/// Makes relaxed instructions elsewhere the strict ones that they may stand for, and refuses a module
+/// with one that is no single strict instruction.
+pub fn confine(module: &mut Module) -> Result<()> {
+    let named = |name: Option<&str>| name.is_some_and(|name| name.contains(PLACE));
+    let elsewhere: Vec<_> = module
+        .funcs
+        .iter_local()
+        .filter(|(id, function)| is_relaxed(function) && !named(module.funcs.get(*id).name.as_deref()))
+        .map(|(id, _)| id)
+        .collect();
+    for id in &elsewhere {
+        let function = module.funcs.get_mut(*id).kind.unwrap_local_mut();
+        let entry = function.entry_block();
+        dfs_pre_order_mut(&mut Strict, function, entry);
+    }
     let mut inside = 0;
-    let mut outside = Vec::new();
-    for (id, function) in module.funcs.iter_local() {
-        if !is_relaxed(function) {
-            continue;
+    for (id, _) in module.funcs.iter_local().filter(|(_, function)| is_relaxed(function)) {
+        let name = module.funcs.get(id).name.as_deref();
+        if !named(name) {
+            bail!("relaxed SIMD outside `{PLACE}`: {}", name.unwrap_or("a function without a name"));
         }
-        match module.funcs.get(id).name.as_deref() {
-            Some(name) if name.contains(PLACE) => inside += 1,
-            name => outside.push(name.unwrap_or("a function without a name").to_owned()),
-        }
+        inside += 1;
     }
-    println!("relaxed SIMD: {inside} functions");
-    if let Some(first) = outside.first() {
-        bail!("{} functions outside `{PLACE}` hold relaxed SIMD instructions: {first}", outside.len());
-    }
+    println!("relaxed SIMD: {inside} functions; made strict in {} others", elsewhere.len());
     Ok(())
 }
 
@@ -34,30 +45,51 @@ fn is_relaxed(function: &LocalFunction) -> bool {
     search.0
 }
 
+/// A strict instruction that is one of those a relaxed one may be.
+fn strict_unary(op: UnaryOp) -> Option<UnaryOp> {
+    Some(match op {
+        UnaryOp::I32x4RelaxedTruncF32x4S => UnaryOp::I32x4TruncSatF32x4S,
+        UnaryOp::I32x4RelaxedTruncF32x4U => UnaryOp::I32x4TruncSatF32x4U,
+        UnaryOp::I32x4RelaxedTruncF64x2SZero => UnaryOp::I32x4TruncSatF64x2SZero,
+        UnaryOp::I32x4RelaxedTruncF64x2UZero => UnaryOp::I32x4TruncSatF64x2UZero,
+        _ => return None,
+    })
+}
+
+/// As [`strict_unary`].
+fn strict_binary(op: BinaryOp) -> Option<BinaryOp> {
+    Some(match op {
+        BinaryOp::F32x4RelaxedMin => BinaryOp::F32x4Min,
+        BinaryOp::F32x4RelaxedMax => BinaryOp::F32x4Max,
+        BinaryOp::F64x2RelaxedMin => BinaryOp::F64x2Min,
+        BinaryOp::F64x2RelaxedMax => BinaryOp::F64x2Max,
+        BinaryOp::I16x8RelaxedQ15mulrS => BinaryOp::I16x8Q15MulrSatS,
+        _ => return None,
+    })
+}
+
+struct Strict;
+
+impl VisitorMut for Strict {
+    fn visit_unop_mut(&mut self, instr: &mut Unop) {
+        instr.op = strict_unary(instr.op).unwrap_or(instr.op);
+    }
+
+    fn visit_binop_mut(&mut self, instr: &mut Binop) {
+        instr.op = strict_binary(instr.op).unwrap_or(instr.op);
+    }
+}
+
 struct Search(bool);
 
 impl Visitor<'_> for Search {
     fn visit_unop(&mut self, instr: &Unop) {
-        self.0 |= matches!(
-            instr.op,
-            UnaryOp::I32x4RelaxedTruncF32x4S
-                | UnaryOp::I32x4RelaxedTruncF32x4U
-                | UnaryOp::I32x4RelaxedTruncF64x2SZero
-                | UnaryOp::I32x4RelaxedTruncF64x2UZero
-        );
+        self.0 |= strict_unary(instr.op).is_some();
     }
 
     fn visit_binop(&mut self, instr: &Binop) {
-        self.0 |= matches!(
-            instr.op,
-            BinaryOp::I8x16RelaxedSwizzle
-                | BinaryOp::F32x4RelaxedMin
-                | BinaryOp::F32x4RelaxedMax
-                | BinaryOp::F64x2RelaxedMin
-                | BinaryOp::F64x2RelaxedMax
-                | BinaryOp::I16x8RelaxedQ15mulrS
-                | BinaryOp::I16x8RelaxedDotI8x16I7x16S
-        );
+        self.0 |= strict_binary(instr.op).is_some()
+            || matches!(instr.op, BinaryOp::I8x16RelaxedSwizzle | BinaryOp::I16x8RelaxedDotI8x16I7x16S);
     }
 
     fn visit_tern_op(&mut self, instr: &TernOp) {
