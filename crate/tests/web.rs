@@ -10,7 +10,7 @@ use std::sync::Once;
 use blip_web::config::BlipConfig;
 use blip_web::device::{DeviceKind, OpenDevice};
 use blip_web::generate::{Control, GenerateConfig, generate};
-use blip_web::model::{Blip, Grounding, TextMode, cosine, integers};
+use blip_web::model::{Blip, Grounding, KvCache, TextMode, cosine, integers};
 use blip_web::tasks::ModelDecoder;
 use blip_web::weights::{self, Checkpoint};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -183,6 +183,54 @@ fn assert_close(what: &str, got: &[f32], expected: &[f32], kept: impl Fn(usize) 
         .map(|(_, (got, expected))| (got - expected).abs())
         .fold(0.0, f32::max);
     assert!(worst <= tolerance, "{what}: off by {worst:e}, allowed {tolerance:e}");
+}
+
+#[wasm_bindgen_test]
+async fn a_recorded_decoding_step_replays_as_the_next_steps() {
+    const STEPS: usize = 8;
+    let fixture = Fixture::open(DeviceKind::Gpu, &CAPTION).await;
+    let (model, open, text) = (&fixture.model, &fixture.open, &fixture.config.text_config);
+    let grounding = fixture.grounding(&[0]);
+    let start = || {
+        let mut cache = KvCache::new(model.decoder().unwrap(), 1, STEPS + 1, &open.device);
+        cache.feed(&[0], &[text.bos_token_id]);
+        (cache, integers(vec![0; 2 * STEPS + 2], [STEPS + 1, 1, 2], &open.device))
+    };
+    let step = |cache: &mut KvCache, history: Tensor<3, Int>| {
+        let logits = model.step_logits(&grounding, cache);
+        cache.choose(logits, history, text.sep_token_id, STEPS + 2)
+    };
+    let now = || js_sys::Date::now();
+
+    let (mut cache, mut history) = start();
+    let begun = now();
+    for _ in 0..STEPS {
+        history = step(&mut cache, history);
+    }
+    let launched = (now() - begun) / STEPS as f64;
+    let expected = open.start_reading(history).await.unwrap();
+
+    let (mut cache, mut history) = start();
+    let client = cache.state().try_into_primitive::<burn::backend::Cube>().unwrap().client;
+    client.graph_prepare().unwrap();
+    for _ in 0..2 {
+        history = step(&mut cache, history);
+    }
+    client.start_capture().unwrap();
+    history = step(&mut cache, history);
+    let graph = client.stop_capture().unwrap();
+    let begun = now();
+    for _ in 2..STEPS {
+        #[allow(unsafe_code, reason = "cubecl's replay of a recorded graph is an unsafe function")]
+        // SAFETY: `cache` and `history` hold what outlives a step, the graph holds the rest, and all of it
+        // is used on this thread's stream only.
+        unsafe {
+            graph.replay().unwrap();
+        }
+    }
+    let replayed = (now() - begun) / (STEPS - 2) as f64;
+    assert_eq!(open.start_reading(history).await.unwrap(), expected);
+    web_sys::console::log_1(&format!("a step: launched {launched:.2} ms, replayed {replayed:.2} ms").into());
 }
 
 async fn generation_agrees(kind: DeviceKind, names: &[&str]) {
