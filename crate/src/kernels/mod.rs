@@ -17,6 +17,8 @@ mod transfer;
 
 pub use contract::*;
 pub use place::{place, widen};
+#[cfg(feature = "wgpu")]
+pub use routing::recorder;
 pub use routing::{
     MatrixView, Route, advance, assemble, attention, contiguous, embed, layer_norm, linear, normalise,
     step_attention, top_k, view, view_int,

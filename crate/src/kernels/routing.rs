@@ -200,6 +200,18 @@ pub fn advance(
     )
 }
 
+/// Prepares to record launches on the GPU that the tensor is on.
+///
+/// # Errors
+/// On any other device, and what the runtime says.
+#[cfg(feature = "wgpu")]
+pub fn recorder(on: Tensor<1, Int>) -> Result<super::gpu::Recorder, String> {
+    match Route::of(&on.device()) {
+        Route::Gpu => super::gpu::Recorder::prepare(&int::<Cube, 1>(on)),
+        route => Err(format!("launches of the route {route:?} are not recorded")),
+    }
+}
+
 /// The same elements under another shape; never copies.
 ///
 /// # Panics

@@ -105,6 +105,20 @@ impl KvCache {
         self.state = integers(now, [length], &self.device);
     }
 
+    /// Prepares to record steps; only where the device's kernels can be repeated.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    #[cfg(feature = "wgpu")]
+    pub fn recorder(&self) -> Result<kernels::gpu::Recorder, String> {
+        kernels::recorder(self.state.clone())
+    }
+
+    /// Takes back the count of a step that did not run.
+    pub fn retreat(&mut self) {
+        self.position -= 1;
+    }
+
     /// Counts the token that a step has just put into every layer.
     pub fn advance(&mut self) {
         self.position += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::steps::Steps;
 use crate::config::TextConfig;
 use crate::device::{DeviceKind, OpenDevice};
 use crate::generate::{Decoder, EndRule, Logits, Room};
@@ -121,11 +122,14 @@ impl Decoder for ModelDecoder<'_> {
         let (first, end) = (cache.len(), room.tokens.min(cache.capacity()) - 1);
         let mut told = first;
         let mut behind = VecDeque::new();
+        let mut steps = Steps::new((end - first).min(WINDOW));
         loop {
             let until = (cache.len() + WINDOW).min(end);
             while cache.len() < until {
-                let logits = self.model.step_logits(&self.grounding, cache);
-                history = cache.choose(logits, history, rule.eos, rule.min_length);
+                history = steps.next(cache, history, |cache, history| {
+                    let logits = self.model.step_logits(&self.grounding, cache);
+                    cache.choose(logits, history, rule.eos, rule.min_length)
+                })?;
                 // The reading that follows hands over what is pending, and then its own copy: with the
                 // last two steps left to it, a window of steps takes as many submits.
                 if cache.len() + 1 < until {

@@ -6,6 +6,7 @@ mod caption;
 mod decoder;
 mod self_test;
 mod session;
+mod steps;
 
 pub use caption::{Caption, CaptionOptions, CaptionProgress, Captions, Timings};
 pub use decoder::ModelDecoder;

@@ -15,8 +15,10 @@ mod linear;
 #[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]
 pub mod probes;
+mod replay;
 
 pub use adapter::Adapter;
+pub use replay::{Recorder, Recording};
 
 /// The same elements under another shape; never copies.
 ///
