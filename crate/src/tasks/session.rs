@@ -52,7 +52,7 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::BadVocabulary`] when vocabulary and configuration disagree, and whatever
-    /// [`load`] finds wrong with the weights.
+    /// [`load_as`] finds wrong with the weights.
     pub fn from_checkpoint(
         config: &BlipConfig,
         checkpoint: &Checkpoint,

@@ -1,6 +1,6 @@
 //! The arithmetic in WGSL, for WebGPU in the browser and wgpu natively.
 //!
-//! Every operation is a function in the file of its name, beside its shaders; [`launch`] takes them to
+//! Every operation is a function in the file of its name, beside its shaders; `launch` takes them to
 //! the device. Parameters that change with the input are uniforms, so that a pipeline is compiled for
 //! each model and not for each image or prompt.
 
