@@ -126,7 +126,8 @@ impl Decoder for ModelDecoder<'_> {
         loop {
             let until = (cache.len() + WINDOW).min(end);
             while cache.len() < until {
-                history = steps.next(cache, history, |cache, history| {
+                let read = cache.len() + 1 == until;
+                history = steps.next(cache, history, read, |cache, history| {
                     let logits = self.model.step_logits(&self.grounding, cache);
                     cache.choose(logits, history, rule.eos, rule.min_length)
                 })?;

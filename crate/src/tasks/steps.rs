@@ -40,7 +40,9 @@ impl Steps {
         Self::Plain
     }
 
-    /// Enqueues one step; `step` launches it and returns the history.
+    /// Enqueues one step; `step` launches it and returns the history. `read` says that a reading
+    /// follows at once: then the step is launched, because a replay would submit what is pending by
+    /// itself, and a launch shares that submit with the reading.
     ///
     /// # Errors
     /// [`ErrorKind::Gpu`] when a recorded step cannot be repeated.
@@ -48,6 +50,7 @@ impl Steps {
         &mut self,
         cache: &mut KvCache,
         history: Tensor<3, Int>,
+        read: bool,
         step: impl Fn(&mut KvCache, Tensor<3, Int>) -> Tensor<3, Int>,
     ) -> Result<Tensor<3, Int>> {
         let failed = |reason: String| {
@@ -87,8 +90,13 @@ impl Steps {
             }
             #[cfg(feature = "wgpu")]
             Self::Later(recording) => {
-                recording.replay().map_err(failed)?;
-                cache.advance();
+                let history = if read {
+                    step(cache, history)
+                } else {
+                    recording.replay().map_err(failed)?;
+                    cache.advance();
+                    history
+                };
                 *self = Self::Later(recording);
                 Ok(history)
             }
