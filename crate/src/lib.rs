@@ -48,7 +48,10 @@ pub mod device;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
+pub mod gallery;
 pub mod generate;
+#[cfg(feature = "cli")]
+pub mod hub;
 pub mod image;
 pub mod kernels;
 pub mod model;

@@ -56,7 +56,8 @@ fn a_sample_is_captioned_by_the_embedded_model() {
     let line: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
     let caption = line["caption"].as_str().unwrap();
     assert!(caption.split(' ').count() >= 3, "{caption}");
-    let log_prob = line["captions"][0]["logProb"].as_f64().unwrap();
+    assert_eq!(line["result"]["text"], caption);
+    let log_prob = line["result"]["captions"][0]["logProb"].as_f64().unwrap();
     assert!(log_prob < 0.0 && log_prob > -30.0, "{log_prob}");
 }
 
@@ -229,4 +230,234 @@ fn bad_pictures_options_and_checkpoints_have_their_codes() {
     weights[last] ^= 1;
     std::fs::write(model.join("model.safetensors"), weights).unwrap();
     assert_fails_with(&blip(&["caption", "--model", text(&model), text(&sample())]), "integrity");
+}
+
+/// The pictures that come with the page, copied into `folder`, and one that is none.
+fn pictures(folder: &Path) -> PathBuf {
+    let pictures = folder.join("pictures");
+    std::fs::create_dir_all(pictures.join("more")).unwrap();
+    for nth in 1..=5 {
+        let sample = repository(&format!("www/samples/scene-{nth}.png"));
+        std::fs::copy(&sample, pictures.join(format!("{nth}.png"))).unwrap();
+    }
+    std::fs::copy(sample(), pictures.join("more/1.PNG")).unwrap();
+    std::fs::write(pictures.join("broken.png"), b"not a picture").unwrap();
+    std::fs::write(pictures.join("notes.md"), b"not looked at").unwrap();
+    pictures
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn folders_are_captioned_into_every_output_and_bad_pictures_are_passed_over() {
+    let folder = scratch("outputs");
+    let pictures = pictures(&folder);
+    let [csv, jsonl, texts] = ["table.csv", "list.jsonl", "texts"].map(|name| folder.join(name));
+    let outputs = ["--csv", text(&csv), "--jsonl", text(&jsonl), "--out-dir", text(&texts)];
+    let output = blip(&[&["caption", text(&pictures)], &outputs[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert_fails_with(&output, "bad-image");
+    assert!(output.stdout.is_empty());
+    let shown = String::from_utf8(output.stderr).unwrap();
+    assert!(shown.contains("broken.png") && shown.contains("6 done, 1 failed"), "{shown}");
+
+    // One at a time, without files: the same lines.
+    let alone = blip(&["caption", "--batch", "1", text(&pictures)]);
+    assert_eq!(alone.status.code(), Some(1));
+    let alone = String::from_utf8(alone.stdout).unwrap();
+    let table = lines(&csv);
+    assert_eq!(table[0], "image,caption,log_prob");
+    let expected: Vec<String> = alone.lines().map(|line| line.replace('\t', ",")).collect();
+    assert_eq!(table[1..], expected);
+    assert_eq!(expected.len(), 6);
+    for (line, row) in lines(&jsonl).iter().zip(&table[1..]) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let (image, caption) = (line["image"].as_str().unwrap(), line["caption"].as_str().unwrap());
+        assert!(row.starts_with(&format!("{image},{caption},")), "{row}");
+        let inside = Path::new(image).strip_prefix(&pictures).unwrap().with_extension("txt");
+        assert_eq!(std::fs::read_to_string(texts.join(inside)).unwrap(), format!("{caption}\n"));
+    }
+    let beside = blip(&["caption", "--beside", "--quiet", text(&pictures.join("more"))]);
+    assert!(beside.status.success() && beside.stderr.is_empty());
+    assert!(pictures.join("more/1.txt").exists());
+}
+
+#[test]
+fn a_run_that_was_stopped_is_gone_on_with() {
+    let folder = scratch("resume");
+    let pictures = pictures(&folder);
+    std::fs::remove_file(pictures.join("broken.png")).unwrap();
+    let [csv, jsonl] = ["table.csv", "list.jsonl"].map(|name| folder.join(name));
+    let arguments = ["caption", text(&pictures), "--csv", text(&csv), "--jsonl", text(&jsonl), "--resume"];
+    stdout(&blip(&arguments));
+    let (table, list) = (std::fs::read(&csv).unwrap(), lines(&jsonl));
+    // Stopped in the middle of a line of one file: nobody knows whether the line before was its picture's last.
+    std::fs::write(&csv, &table[..table.len() / 2]).unwrap();
+    std::fs::write(&jsonl, format!("{}\n", list[..2].join("\n"))).unwrap();
+    let shown = String::from_utf8(blip(&arguments).stderr).unwrap();
+    assert!(shown.contains("5 done, 0 failed, 1 were there before"), "{shown}");
+    assert_eq!(std::fs::read(&csv).unwrap(), table);
+    let names = |lines: &[String]| -> Vec<serde_json::Value> {
+        let read = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        lines
+            .iter()
+            .map(|line| [&read(line)["image"], &read(line)["caption"]].map(Clone::clone).into())
+            .collect()
+    };
+    assert_eq!(names(&lines(&jsonl)), names(&list));
+    let shown = String::from_utf8(blip(&arguments).stderr).unwrap();
+    assert!(shown.contains("0 done, 0 failed, 6 were there before"), "{shown}");
+    // Another table is not touched.
+    std::fs::write(&csv, "something,else\n").unwrap();
+    assert_eq!(blip(&arguments).status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(&csv).unwrap(), "something,else\n");
+}
+
+#[test]
+fn names_come_from_a_list_too() {
+    let folder = scratch("list");
+    let pictures = pictures(&folder);
+    let names = format!("{}\n\n{}\r\n", pictures.join("2.png").display(), pictures.join("more").display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blip"));
+    command.args(["caption", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), names.as_bytes()).unwrap();
+    let found = stdout(&child.wait_with_output().unwrap());
+    assert_eq!(found.lines().count(), 2, "{found}");
+    assert!(found.lines().nth(1).unwrap().contains("1.PNG"), "{found}");
+}
+
+#[test]
+fn what_concerns_every_picture_ends_the_run_with_2() {
+    let folder = scratch("usage");
+    let sample = sample();
+    let sample = text(&sample);
+    let (empty, twice) = (folder.join("empty"), folder.join("twice"));
+    for name in [&empty, &twice] {
+        std::fs::create_dir_all(name).unwrap();
+    }
+    for name in ["a.png", "a.jpg"] {
+        std::fs::copy(sample, twice.join(name)).unwrap();
+    }
+    for (arguments, code) in [
+        (&["caption"][..], "error"),
+        (&["caption", text(&empty)], "error"),
+        (&["caption", sample, "--resume"], "error"),
+        (&["caption", text(&twice), "--out-dir", text(&folder)], "error"),
+        (&["caption", sample, "--batch", "9"], "bad-option"),
+        (&["caption", sample, "--length-rule", "other"], "bad-option"),
+        (&["ask", sample, "--question", "what is it?"], "task-unsupported"),
+        (&["match", sample, "--text", "a cat"], "task-unsupported"),
+        (&["classify", sample, "--label", "cat", "--head", "itm"], "task-unsupported"),
+        (&["classify", sample, "--label", "cat", "--template", "no place"], "bad-option"),
+        (&["nlvr2", sample, "--statement", "both are red"], "bad-option"),
+        (&["nlvr2", sample, sample, "--statement", "both are red"], "task-unsupported"),
+        (&["embed", sample, "--kind", "text", "--text", "a cat"], "bad-option"),
+        (&["caption", sample, "--model", text(&empty)], "error"),
+    ] {
+        let output = blip(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_fails_with(&output, code);
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(blip(&["match", sample]).status.code(), Some(2), "a match needs texts");
+}
+
+/// A model directory of a checkpoint among the fixtures.
+fn converted(folder: &Path, checkpoint: &str) -> PathBuf {
+    let out = folder.join(checkpoint.replace(['/', '.'], "-"));
+    let vocab = repository("tests/fixtures/networks/vocab.txt");
+    let checkpoint = repository("tests/fixtures").join(checkpoint);
+    stdout(&blip(&[
+        "convert",
+        text(&checkpoint),
+        "--vocab",
+        text(&vocab),
+        "--out",
+        text(&out),
+        "--dtype",
+        "f32",
+    ]));
+    out
+}
+
+/// The objects of a `--json` run.
+fn json(arguments: &[&str]) -> Vec<serde_json::Value> {
+    let output = stdout(&blip(&[arguments, &["--json"]].concat()));
+    output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn float(value: &serde_json::Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
+
+#[test]
+fn every_task_answers_on_the_command_line() {
+    let folder = scratch("tasks");
+    let [itm, vqa, nlvr2] =
+        ["networks/itm", "networks/vqa", "nlvr2/model.pth"].map(|name| converted(&folder, name));
+    let [itm, vqa, nlvr2] = [text(&itm), text(&vqa), text(&nlvr2)];
+    let place = repository("tests/fixtures/networks/pictures");
+    let [first, second] = ["0.png", "1.png"].map(|name| place.join(name));
+    let [first, second] = [text(&first), text(&second)];
+
+    let answers =
+        json(&["ask", "--model", vqa, "-q", "what is it?", "--answer", "dog", "--answer", "car", first]);
+    let answers = answers[0]["result"]["answers"].as_array().unwrap();
+    assert!(answers.len() == 2 && float(&answers[0]["score"]) >= float(&answers[1]["score"]));
+    let sum: f64 = answers.iter().map(|answer| float(&answer["probability"])).sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+    assert_eq!(json(&["ask", "--model", vqa, "-q", "what is it?", first, second]).len(), 2);
+
+    let texts = folder.join("texts");
+    std::fs::write(&texts, "a dog\n\n  a red ball\n").unwrap();
+    let from_file = format!("@{}", text(&texts));
+    let matched = json(&["match", "--model", itm, "--texts", &from_file, first, second]);
+    let again = json(&["match", "--model", itm, "--text", "a dog", "--text", "a red ball", first, second]);
+    assert_eq!(matched, again);
+    let found = &matched[1]["result"][1];
+    assert_eq!(found["text"], "a red ball");
+    let sum = float(&found["itm"]["logit"]) + float(&found["itc"]);
+    assert!((float(&found["score"]) - sum).abs() < 1e-5);
+
+    let labels = json(&["classify", "--model", itm, "--label", "dog", "--label", "car", first]);
+    let sum: f64 =
+        labels[0]["result"].as_array().unwrap().iter().map(|label| float(&label["probability"])).sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+
+    let unit = |values: &serde_json::Value| {
+        let square: f64 = values.as_array().unwrap().iter().map(|x| float(x).powi(2)).sum();
+        assert!((square - 1.0).abs() < 1e-5, "{square}");
+    };
+    unit(&json(&["embed", "--model", itm, first])[0]["result"]["values"]);
+    let texts = json(&["embed", "--model", itm, "--kind", "text", "--text", "a dog", "--text", "a car"]);
+    unit(&texts[0]["result"][1]["values"]);
+    let both = json(&["embed", "--model", itm, "--kind", "multimodal", "--text", "a dog", first, second]);
+    assert!(both.len() == 2 && both[0]["result"]["values"] != both[1]["result"]["values"]);
+
+    let statement = "there is one dog in both images.";
+    let judged = json(&["nlvr2", "--model", nlvr2, "--statement", statement, first, second]);
+    let exchanged = json(&["nlvr2", "--model", nlvr2, "--statement", statement, second, first]);
+    let probability = |answer: &[serde_json::Value]| float(&answer[0]["result"]["probability"]);
+    // Of the torch twin, see tests/fixtures/nlvr2/cases.json.
+    assert!((probability(&judged) - 0.961_548).abs() < 1e-4 && judged[0]["result"]["answer"] == true);
+    assert!((probability(&exchanged) - 0.096_630).abs() < 1e-4);
+    assert_eq!(json(&["nlvr2", "--model", nlvr2, "--statement", statement, first, first]).len(), 1);
+
+    let dialogue = ["dialogue", "--model", itm, "--caption", "a dog", "-q", "is it red?"];
+    let candidates = ["--candidate", "yes", "--candidate", "no", first];
+    let plain = json(&[&dialogue[..], &candidates].concat());
+    let told = json(&[&dialogue[..], &["--history", "is it a dog?", "yes"], &candidates].concat());
+    let replies = plain[0]["result"].as_array().unwrap();
+    assert!(float(&replies[0]["probability"]) >= float(&replies[1]["probability"]));
+    assert_ne!(plain, told, "what was said before matters");
+
+    let clip = ["match", "--model", itm, "--text", "a dog", "--video", text(&place)];
+    let whole = json(&clip);
+    assert_eq!(whole.len(), 1);
+    let frames = |count: &str| json(&[&clip[..], &["--frames", count]].concat());
+    assert_eq!(frames("8")[0]["result"], whole[0]["result"]);
+    assert_ne!(frames("2")[0]["result"], whole[0]["result"]);
 }

@@ -3,6 +3,7 @@
 //! One corpus (`fixtures/parity/`, made with transformers by `fixtures/make.py`) is run on every
 //! device; `tests/parity.rs` names each test after the device, so that a failure says where.
 
+pub mod calls;
 pub mod compare;
 pub mod corpus;
 pub mod formula;

@@ -5,6 +5,21 @@ use std::sync::OnceLock;
 
 use blip_web::device::{DeviceKind, OpenDevice, block_on};
 
+/// Runs tests on every device: one module a device, so that the name of a failing test says where it failed.
+///
+/// The file has `Place` in scope and a function `run` that takes a [`Place`] and the function of a test.
+#[macro_export]
+macro_rules! on_every_device {
+    ($($test:ident)*) => {
+        mod flex {
+            $(#[test] fn $test() { super::run(super::Place::Flex, super::$test); })*
+        }
+        mod wgpu {
+            $(#[test] fn $test() { super::run(super::Place::Wgpu, super::$test); })*
+        }
+    };
+}
+
 /// A kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

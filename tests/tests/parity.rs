@@ -4,6 +4,7 @@
 
 use blip_tests::compare::{Report, values};
 use blip_tests::corpus::{Corpus, GenerationCase, TextCase, ids};
+use blip_tests::on_every_device;
 use blip_tests::place::Place;
 use blip_web::device::{OpenDevice, block_on};
 use blip_web::generate::{Control, generate};
@@ -12,18 +13,6 @@ use blip_web::tasks::ModelDecoder;
 use blip_web::train::loss::lm_loss;
 use blip_web::weights;
 use burn::tensor::{DType, Device, Tensor};
-
-/// One module a device, so that the name of a failing test says where it failed.
-macro_rules! on_every_device {
-    ($($test:ident)*) => {
-        mod flex {
-            $(#[test] fn $test() { super::run(super::Place::Flex, super::$test); })*
-        }
-        mod wgpu {
-            $(#[test] fn $test() { super::run(super::Place::Wgpu, super::$test); })*
-        }
-    };
-}
 
 on_every_device! {
     image_tokens_agree_after_every_block

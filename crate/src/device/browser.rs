@@ -1,4 +1,6 @@
-//! What the device needs of a browser: a look at its adapter, and a turn of the event loop.
+//! What the device needs of a browser: a look at its adapter, a turn of the event loop, and its end.
+
+use std::cell::RefCell;
 
 use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
@@ -52,6 +54,42 @@ pub(crate) async fn probe_adapter() -> Result<AdapterInfo> {
         is_fallback_adapter: fallback(&info) || fallback(&adapter),
         features,
     })
+}
+
+thread_local! {
+    /// The GPU of this module. What the runtime drops waits for the browser's collector otherwise.
+    #[cfg(feature = "wgpu")]
+    static GPU: RefCell<Option<burn::tensor::wgpu::wgpu::Device>> = const { RefCell::new(None) };
+    /// Who wants to know that it was lost.
+    static LISTENER: RefCell<Option<Function>> = const { RefCell::new(None) };
+}
+
+/// Keeps the GPU to be destroyed.
+#[cfg(feature = "wgpu")]
+pub(crate) fn keep(device: burn::tensor::wgpu::wgpu::Device) {
+    GPU.set(Some(device));
+}
+
+/// Gives the GPU up, with all memory on it.
+pub(crate) fn destroy() {
+    LISTENER.set(None);
+    #[cfg(feature = "wgpu")]
+    if let Some(device) = GPU.take() {
+        device.destroy();
+    }
+}
+
+/// Calls `listener` with a message when the GPU is lost, unless it is given up.
+pub(crate) fn on_lost(listener: Function) {
+    LISTENER.set(Some(listener));
+}
+
+/// Tells the listener.
+pub(crate) fn lost(message: &str) {
+    if let Some(listener) = LISTENER.take() {
+        // One that throws does not concern the device.
+        let _ = listener.call1(&JsValue::NULL, &message.into());
+    }
 }
 
 /// Lets the event loop turn, so that messages get in between two tokens of the CPU engine.

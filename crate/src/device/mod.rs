@@ -5,7 +5,7 @@
 //! device) are kept and returned by the next read, never dropped.
 
 #[cfg(target_family = "wasm")]
-mod browser;
+pub(crate) mod browser;
 mod started;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,8 +157,13 @@ impl OpenDevice {
         }));
         let lost = faults.clone();
         setup.device.set_device_lost_callback(move |reason, message| {
-            lost.report(ErrorKind::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}"));
+            let message = format!("the GPU device was lost ({reason:?}): {message}");
+            #[cfg(target_family = "wasm")]
+            browser::lost(&message);
+            lost.report(ErrorKind::DeviceLost, message);
         });
+        #[cfg(target_family = "wasm")]
+        browser::keep(setup.device.clone());
         // A renderer in software computes in f32 either way and would only convert more.
         let halves = kind == Adapter::Hardware && has_halves(&setup.adapter);
         let open = Self { device, adapter, kind: DeviceKind::Gpu, faults, halves };
@@ -199,6 +204,20 @@ impl OpenDevice {
         let _ = self.device.flush();
     }
 
+    /// Bytes of GPU memory that tensors use, and that are held for them; zeros on the CPU.
+    pub fn memory(&self) -> [u64; 2] {
+        kernels::memory(&self.device)
+    }
+
+    /// Gives GPU memory back that no tensor uses any more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Gpu`] when the runtime refuses.
+    pub fn release(&self) -> Result<()> {
+        kernels::release(&self.device)
+            .map_err(|why| Error::new(ErrorKind::Gpu, "memory cannot be given back").with_source(why))
+    }
+
     /// Begins to read integers back, row-major, and returns at once; what is launched meanwhile does
     /// not change the answer.
     pub fn start_reading<const D: usize>(
@@ -211,6 +230,33 @@ impl OpenDevice {
             faults.take()?;
             values.map_err(unreadable)
         })
+    }
+
+    /// Gives a GPU up, with all memory on it, tensors included; it cannot be opened again in this module.
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn close(&self) {
+        if self.kind == DeviceKind::Gpu {
+            browser::destroy();
+        }
+    }
+
+    /// Reads tensors back side by side, row-major: one wait for all of them.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_all(&self, tensors: Vec<Tensor<2>>) -> Result<Vec<Vec<f32>>> {
+        let started: Vec<_> =
+            tensors.into_iter().map(|tensor| Started::new(kernels::read_floats(tensor))).collect();
+        let mut all = Vec::with_capacity(started.len());
+        for values in started {
+            all.push(values.await);
+        }
+        #[cfg(target_family = "wasm")]
+        if self.kind == DeviceKind::Cpu {
+            browser::yield_to_events().await;
+        }
+        self.faults.take()?;
+        all.into_iter().map(|values| values.map_err(unreadable)).collect()
     }
 
     /// Reads a tensor back, row-major.

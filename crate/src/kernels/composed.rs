@@ -3,7 +3,7 @@
 //! Slow and plain on purpose: the oracle that the kernels are tested against, what training runs,
 //! and the way for devices without kernels of ours. Not part of the browser module.
 
-use burn::tensor::activation::{gelu, log_softmax, softmax};
+use burn::tensor::activation::{gelu, log_softmax, relu, softmax};
 use burn::tensor::module::linear as linear_op;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
@@ -37,6 +37,8 @@ pub(super) fn linear(
     let y = match spec.activation {
         Activation::None => y,
         Activation::Gelu => gelu(y),
+        Activation::Relu => relu(y),
+        Activation::Half => y.mul_scalar(0.5),
     };
     match residual {
         Some(residual) => y + residual,
@@ -167,6 +169,14 @@ pub(super) fn assemble(
     let class = class.reshape([1, 1, width]).expand([batch, 1, width]);
     let tokens = Tensor::cat(vec![class, patches], 1) + positions.unsqueeze::<3>();
     tokens.reshape([rows + batch, width])
+}
+
+pub(super) fn rows(x: Tensor<2>, first: usize, count: usize) -> Tensor<2> {
+    x.narrow(0, first, count)
+}
+
+pub(super) fn join(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    Tensor::cat(vec![a, b], 1)
 }
 
 pub(super) fn top_k(logits: Tensor<2>, k: usize) -> Tensor<2> {

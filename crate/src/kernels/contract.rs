@@ -25,12 +25,17 @@ pub enum Format {
 }
 
 /// What happens to `x·Wᵀ + b` before the residual is added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// Nothing.
+    #[default]
     None,
     /// `x·Φ(x)` with the exact error function, as the reference.
     Gelu,
+    /// Nothing below zero, as in the NLVR2 head.
+    Relu,
+    /// Half of it: the mean of two products is one onto the other.
+    Half,
 }
 
 /// Which input is normalised on the way in.
@@ -259,6 +264,13 @@ pub trait Kernels: Backend {
         batch: usize,
         width: usize,
     ) -> FloatTensor<Self>;
+
+    /// Each row of `a` with the same row of `b` behind it: `[rows, a]`, `[rows, b]` to `[rows, a + b]`.
+    fn join(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: usize, widths: [usize; 2])
+    -> FloatTensor<Self>;
+
+    /// `count` rows from row `first` on, as a tensor of their own: `[rows, width]` to `[count, width]`.
+    fn rows(x: FloatTensor<Self>, first: usize, count: usize, width: usize) -> FloatTensor<Self>;
 
     /// The `k` highest logits of each row, highest first (of equals the lower id first), with their
     /// ids as floats, and the row's log-sum-exp: `[rows, vocab]` to `[rows, 2·k + 1]`

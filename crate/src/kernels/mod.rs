@@ -20,8 +20,8 @@ pub use place::{place, widen};
 #[cfg(feature = "wgpu")]
 pub use routing::recorder;
 pub use routing::{
-    MatrixView, Route, advance, assemble, attention, contiguous, embed, layer_norm, linear, normalise,
-    step_attention, top_k, view, view_int,
+    MatrixView, Route, advance, assemble, attention, contiguous, embed, join, layer_norm, linear, memory,
+    normalise, release, rows, step_attention, top_k, view, view_int,
 };
 pub use stored::Stored;
 pub use transfer::{floats, integers, read_floats, read_integers};

@@ -173,6 +173,34 @@ pub fn assemble(patches: Tensor<2>, class: Tensor<1>, positions: Tensor<2>, batc
     )
 }
 
+/// See [`Kernels::join`].
+///
+/// # Panics
+/// When one has more rows than the other.
+pub fn join(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let ([rows, left], [others, right]) = (a.dims(), b.dims());
+    assert_eq!(rows, others, "rows are joined one to one");
+    routed!(
+        a.device(),
+        B => raise::<B, _>(B::join(float::<B, _>(a), float::<B, _>(b), rows, [left, right])),
+        composed::join(a, b)
+    )
+}
+
+/// See [`Kernels::rows`].
+///
+/// # Panics
+/// When there are not that many rows.
+pub fn rows(x: Tensor<2>, first: usize, count: usize) -> Tensor<2> {
+    let [all, width] = x.dims();
+    assert!(first + count <= all, "rows {first}..{} of {all}", first + count);
+    routed!(
+        x.device(),
+        B => raise::<B, _>(B::rows(float::<B, _>(x), first, count, width)),
+        composed::rows(x, first, count)
+    )
+}
+
 /// See [`Kernels::top_k`].
 pub fn top_k(logits: Tensor<2>, k: usize) -> Tensor<2> {
     let [rows, vocab] = logits.dims();
@@ -209,6 +237,30 @@ pub fn recorder(on: Tensor<1, Int>) -> Result<super::gpu::Recorder, String> {
     match Route::of(&on.device()) {
         Route::Gpu => super::gpu::Recorder::prepare(&int::<Cube, 1>(on)),
         route => Err(format!("launches of the route {route:?} are not recorded")),
+    }
+}
+
+/// Bytes of GPU memory that tensors use, and that are held for them; zeros elsewhere.
+pub fn memory(device: &Device) -> [u64; 2] {
+    match device.as_dispatch() {
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Cube(place) => {
+            let usage = place.client().memory_report(cubecl::MemoryScope::Device).usage();
+            [usage.bytes_in_use, usage.bytes_reserved]
+        }
+        _ => [0, 0],
+    }
+}
+
+/// Gives GPU memory back that no tensor uses.
+///
+/// # Errors
+/// What the runtime says.
+pub fn release(device: &Device) -> Result<(), String> {
+    match device.as_dispatch() {
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Cube(place) => place.client().memory_cleanup().map_err(|error| format!("{error:?}")),
+        _ => Ok(()),
     }
 }
 

@@ -28,6 +28,11 @@ impl ItcHead {
         kernels::normalise(self.vision_proj.forward(&class_tokens(tokens)))
     }
 
+    /// As [`image_features`](Self::image_features), before they are brought to unit length.
+    pub fn image_projections(&self, tokens: Tensor<3>) -> Tensor<2> {
+        self.vision_proj.forward(&class_tokens(tokens))
+    }
+
     /// Unit-length text features from unimodal states: `[batch, seq, dim]` to `[batch, width]`.
     pub fn text_features(&self, states: Tensor<3>) -> Tensor<2> {
         kernels::normalise(self.text_proj.forward(&class_tokens(states)))
@@ -49,6 +54,33 @@ impl ItmHead {
     /// Logits from image-grounded states, index 1 = match: `[batch, seq, dim]` to `[batch, 2]`.
     pub fn forward(&self, states: Tensor<3>) -> Tensor<2> {
         self.classifier.forward(&class_tokens(states))
+    }
+
+    /// The matrix `[2, dim]`: the gradients of both logits with respect to the first state.
+    pub fn matrix(&self) -> &Matrix {
+        self.classifier.matrix()
+    }
+}
+
+/// Whether a statement holds for two images (NLVR2, paper §5.4).
+#[derive(Module, Debug)]
+pub struct PairHead {
+    hidden: Linear,
+    classifier: Linear,
+}
+
+impl PairHead {
+    /// A classifier with the source's parameters.
+    pub fn build(source: &mut dyn Source, width: usize) -> Self {
+        Self {
+            hidden: Linear::build(source, "nlvr2.hidden", width, width),
+            classifier: Linear::build(source, "nlvr2.classifier", width, 2),
+        }
+    }
+
+    /// Logits from states grounded in both images, index 1 = true: `[batch, seq, dim]` to `[batch, 2]`.
+    pub fn forward(&self, states: Tensor<3>) -> Tensor<2> {
+        self.classifier.forward(&Rows::of(self.hidden.forward_relu(&class_tokens(states))))
     }
 }
 

@@ -1,12 +1,19 @@
 //! MED, the multimodal mixture of encoder-decoder: one text transformer in three modes (paper §3.1).
 
+mod reverse;
+mod trace;
+
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor};
 
+use self::trace::Kept;
 use super::cache::KvCache;
 use crate::config::TextConfig;
 use crate::kernels::{self, AttentionSpec, Place};
 use crate::nn::{LayerNorm, Linear, Matrix, Rows, Source};
+
+pub use self::reverse::{LayerNumbers, Relevance};
+pub use self::trace::Trace;
 
 /// What the text transformer is used as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +26,18 @@ pub enum TextMode {
     Causal,
 }
 
+/// What sets a text network's layers apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One self-attention, one cross-attention.
+    Single,
+    /// A second self-attention for [`TextMode::Causal`]: the encoder and the decoder of pre-training
+    /// share everything else (paper §3.2).
+    Shared,
+    /// A second cross-attention, for the second image of NLVR2 (paper §5.4).
+    Twin,
+}
+
 /// What cross-attention reads, as keys and values of every layer: computed once, used by every
 /// token, beam and question.
 #[derive(Clone, Debug)]
@@ -26,6 +45,28 @@ pub struct CrossKv {
     /// Of each layer `[batch·states, 2·dim]`, keys beside values.
     layers: Vec<Tensor<2>>,
     batch: usize,
+    /// The second image's, for the layers of [`Layout::Twin`]: as many keys, as large a batch.
+    second: Vec<Tensor<2>>,
+}
+
+impl CrossKv {
+    /// Keys and values of these states with those of `others` behind them, in each of as many
+    /// sequences.
+    ///
+    /// # Panics
+    /// When the two are not of one network, or not of as many sequences.
+    #[must_use]
+    pub fn join(&self, others: &Self) -> Self {
+        assert_eq!(self.batch, others.batch, "sequences are joined one to one");
+        let layers = self.layers.iter().zip(&others.layers).map(|(a, b)| {
+            let ([left, width], [right, _]) = (a.dims(), b.dims());
+            let flat = |x: &Tensor<2>, rows: usize| {
+                kernels::view(x.clone(), [self.batch, rows / self.batch * width])
+            };
+            kernels::view(kernels::join(flat(a, left), flat(b, right)), [left + right, width])
+        });
+        Self { layers: layers.collect(), batch: self.batch, second: Vec::new() }
+    }
 }
 
 /// Keys and values for cross-attention, and which of the states behind them are padding.
@@ -56,20 +97,18 @@ pub struct Med {
 impl Med {
     /// A network with the source's parameters under `path`, whose cross-attention reads states of
     /// `grounding_width`.
-    ///
-    /// `shared` adds a second set of self-attentions for [`TextMode::Causal`]: the encoder and the
-    /// decoder of pre-training share everything else (paper §3.2).
     pub fn build(
         source: &mut dyn Source,
         path: &str,
         config: &TextConfig,
         grounding_width: usize,
-        shared: bool,
+        layout: Layout,
     ) -> Self {
         let width = config.hidden_size;
         let places = [config.max_position_embeddings, width];
         let layer = |index: usize, source: &mut dyn Source| {
-            MedLayer::build(source, &format!("{path}.layers.{index}"), config, grounding_width, shared)
+            let path = format!("{path}.layers.{index}");
+            MedLayer::build(source, &path, config, grounding_width, (layout, index))
         };
         Self {
             word_embeddings: source
@@ -113,7 +152,24 @@ impl Med {
         let [batch, count, width] = states.dims();
         let states = Rows::of(kernels::view(states, [batch * count, width]));
         let project = |layer: &MedLayer| layer.crossattention.kv.forward(&states);
-        CrossKv { layers: self.layers.iter().map(project).collect(), batch }
+        CrossKv { layers: self.layers.iter().map(project).collect(), batch, second: Vec::new() }
+    }
+
+    /// Keys and values of every layer of a [`Layout::Twin`] network, for the first and the second image.
+    ///
+    /// # Shapes
+    /// - first, second: `[batch, states, grounding_width]`
+    ///
+    /// # Panics
+    /// When the network has no second cross-attention.
+    pub fn cross_kv_pair(&self, first: Tensor<3>, second: Tensor<3>) -> CrossKv {
+        let [batch, count, width] = second.dims();
+        let second = Rows::of(kernels::view(second, [batch * count, width]));
+        let project = |layer: &MedLayer| {
+            let twin = layer.crossattention.twin.as_ref();
+            twin.expect("the network has two cross-attentions").kv.forward(&second)
+        };
+        CrossKv { second: self.layers.iter().map(project).collect(), ..self.cross_kv(first) }
     }
 
     /// States of every token.
@@ -133,6 +189,18 @@ impl Med {
         grounding: Option<&Grounding>,
         mode: TextMode,
     ) -> Tensor<3> {
+        self.pass(ids, pads, grounding, mode, &mut [])
+    }
+
+    /// As [`forward`](Self::forward), keeping what the last layers compute: as many as `kept` has places.
+    fn pass(
+        &self,
+        ids: Tensor<2, Int>,
+        pads: Option<Tensor<2, Int>>,
+        grounding: Option<&Grounding>,
+        mode: TextMode,
+        kept: &mut [Kept],
+    ) -> Tensor<3> {
         let [batch, seq] = ids.dims();
         let place = Place::Sequence { seq, past: 0 };
         let positions = self.position_embeddings.val();
@@ -140,8 +208,10 @@ impl Med {
             self.word_embeddings.embed(kernels::view_int(ids, [batch * seq]), positions, batch * seq, place);
         let scene = Scene { grounding: needed(grounding, mode), mode, batch, pads };
         let mut h = Rows::normed(x, &self.layer_norm);
+        let first = self.layers.len() - kept.len();
         for (index, layer) in self.layers.iter().enumerate() {
-            h = layer.forward(&h, &scene, index, None);
+            let kept = index.checked_sub(first).map(|place| &mut kept[place]);
+            h = layer.forward(&h, &scene, index, None, kept);
         }
         let x = h.settle();
         let width = x.dims()[1];
@@ -160,7 +230,7 @@ impl Med {
         let scene = Scene { grounding: Some(grounding), mode: TextMode::Causal, batch: rows, pads: None };
         let mut h = Rows::normed(x, &self.layer_norm);
         for (index, layer) in self.layers.iter().enumerate() {
-            h = layer.forward(&h, &scene, index, Some(cache));
+            h = layer.forward(&h, &scene, index, Some(cache), None);
         }
         h
     }
@@ -196,18 +266,23 @@ impl MedLayer {
         path: &str,
         config: &TextConfig,
         grounding_width: usize,
-        shared: bool,
+        (layout, index): (Layout, usize),
     ) -> Self {
         let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+        let twin = match layout {
+            Layout::Single | Layout::Shared => None,
+            Layout::Twin => Some(index >= config.num_hidden_layers / 2),
+        };
         Self {
             attention: SelfAttention::build(source, &format!("{path}.attention"), config),
-            causal_attention: shared
+            causal_attention: (layout == Layout::Shared)
                 .then(|| SelfAttention::build(source, &format!("{path}.causal_attention"), config)),
             crossattention: CrossAttention::build(
                 source,
                 &format!("{path}.crossattention"),
                 config,
                 grounding_width,
+                twin,
             ),
             ffn: FeedForward {
                 intermediate: Linear::build(
@@ -223,16 +298,23 @@ impl MedLayer {
     }
 
     /// Rows of `dim` values to the same.
-    fn forward(&self, h: &Rows, scene: &Scene<'_>, index: usize, cache: Option<&mut KvCache>) -> Rows {
+    fn forward(
+        &self,
+        h: &Rows,
+        scene: &Scene<'_>,
+        index: usize,
+        cache: Option<&mut KvCache>,
+        mut kept: Option<&mut Kept>,
+    ) -> Rows {
         let attention = match (&self.causal_attention, scene.mode) {
             (Some(causal), TextMode::Causal) => causal,
             _ => &self.attention,
         };
-        let mut h = attention.forward(h, scene, index, cache);
+        let mut h = attention.forward(h, scene, index, cache, kept.as_deref_mut());
         if let Some(grounding) = scene.grounding {
-            h = self.crossattention.forward(&h, scene.batch, grounding, index);
+            h = self.crossattention.forward(&h, scene.batch, grounding, index, kept.as_deref_mut());
         }
-        self.ffn.forward(&h)
+        self.ffn.forward(&h, kept)
     }
 }
 
@@ -256,9 +338,17 @@ impl SelfAttention {
         }
     }
 
-    fn forward(&self, h: &Rows, scene: &Scene<'_>, index: usize, cache: Option<&mut KvCache>) -> Rows {
+    fn forward(
+        &self,
+        h: &Rows,
+        scene: &Scene<'_>,
+        index: usize,
+        cache: Option<&mut KvCache>,
+        kept: Option<&mut Kept>,
+    ) -> Rows {
         let qkv = self.qkv.forward(h);
         let [rows, width] = qkv.dims();
+        let packed = kept.is_some().then(|| qkv.clone());
         let head_dim = width / 3 / self.heads;
         let context = match cache {
             Some(cache) => cache.attend(index, qkv, self.heads, head_dim),
@@ -268,7 +358,12 @@ impl SelfAttention {
                 kernels::attention(qkv.clone(), qkv, scene.pads.clone(), spec)
             }
         };
-        Rows::normed(self.dense.forward_onto(&Rows::of(context), h), &self.layer_norm)
+        let x = self.dense.forward_onto(&Rows::of(context), h);
+        if let Some(kept) = kept {
+            kept.extend(packed);
+            kept.push(x.clone());
+        }
+        Rows::normed(x, &self.layer_norm)
     }
 }
 
@@ -280,32 +375,102 @@ struct CrossAttention {
     dense: Linear,
     layer_norm: LayerNorm,
     heads: usize,
+    twin: Option<Twin>,
+}
+
+/// A second cross-attention beside the first, for a second image; both end in one norm.
+#[derive(Module, Debug)]
+struct Twin {
+    query: Linear,
+    kv: Linear,
+    dense: Linear,
+    /// Of both results beside each other; without it they are averaged.
+    merge: Option<Linear>,
 }
 
 impl CrossAttention {
-    fn build(source: &mut dyn Source, path: &str, config: &TextConfig, grounding_width: usize) -> Self {
+    /// `twin` adds a second one, whose result is merged by a matrix if it says so.
+    fn build(
+        source: &mut dyn Source,
+        path: &str,
+        config: &TextConfig,
+        grounding_width: usize,
+        twin: Option<bool>,
+    ) -> Self {
         let width = config.hidden_size;
-        Self {
-            query: Linear::build(source, &format!("{path}.query"), width, width),
-            kv: Linear::build(source, &format!("{path}.kv"), grounding_width, 2 * width),
-            dense: Linear::build(source, &format!("{path}.dense"), width, width),
-            layer_norm: LayerNorm::build(source, &format!("{path}.layer_norm"), width, config.layer_norm_eps),
-            heads: config.num_attention_heads,
-        }
+        let mut linears = |path: &str| {
+            let mut linear = |name: &str, inputs: usize, outputs: usize| {
+                Linear::build(source, &format!("{path}.{name}"), inputs, outputs)
+            };
+            let (query, kv) = (linear("query", width, width), linear("kv", grounding_width, 2 * width));
+            (query, kv, linear("dense", width, width))
+        };
+        let (query, kv, dense) = match twin {
+            None => linears(path),
+            Some(_) => linears(&format!("{path}.first")),
+        };
+        let second = twin.map(|merged| (linears(&format!("{path}.second")), merged));
+        let twin = second.map(|((query, kv, dense), merged)| Twin {
+            query,
+            kv,
+            dense,
+            merge: merged.then(|| Linear::build(source, &format!("{path}.merge"), 2 * width, width)),
+        });
+        let layer_norm =
+            LayerNorm::build(source, &format!("{path}.layer_norm"), width, config.layer_norm_eps);
+        Self { query, kv, dense, layer_norm, heads: config.num_attention_heads, twin }
     }
 
-    fn forward(&self, h: &Rows, batch: usize, grounding: &Grounding, index: usize) -> Rows {
-        let q = self.query.forward(h);
-        let kv = grounding.kv.layers[index].clone();
+    fn forward(
+        &self,
+        h: &Rows,
+        batch: usize,
+        grounding: &Grounding,
+        index: usize,
+        kept: Option<&mut Kept>,
+    ) -> Rows {
+        let kv = &grounding.kv;
+        let query = self.query.forward(h);
+        let asked = kept.is_some().then(|| query.clone());
+        let context = self.context(query, (batch, kv.batch), &kv.layers[index], &grounding.pads);
+        let Some(twin) = &self.twin else {
+            let x = self.dense.forward_onto(&context, h);
+            if let Some(kept) = kept {
+                kept.extend(asked);
+                kept.push(x.clone());
+            }
+            return Rows::normed(x, &self.layer_norm);
+        };
+        let second = kv.second.get(index).expect("two cross-attentions look at two images");
+        let second = self.context(twin.query.forward(h), (batch, kv.batch), second, &grounding.pads);
+        let x = match &twin.merge {
+            Some(merge) => {
+                let both = kernels::join(self.dense.forward(&context), twin.dense.forward(&second));
+                merge.forward_onto(&Rows::of(both), h)
+            }
+            None => {
+                let first = self.dense.forward_half_onto(&context, h);
+                twin.dense.forward_half_onto(&second, &Rows::of(first))
+            }
+        };
+        Rows::normed(x, &self.layer_norm)
+    }
+
+    /// What queries find in the states behind keys and values.
+    fn context(
+        &self,
+        q: Tensor<2>,
+        (batch, kv_batch): (usize, usize),
+        kv: &Tensor<2>,
+        pads: &Option<Tensor<2, Int>>,
+    ) -> Rows {
         let [rows, width] = q.dims();
-        let kv_batch = grounding.kv.batch;
         let keys = kv.dims()[0] / kv_batch;
         // One image serves all rows: they are so many queries of one sequence.
         let batch = if kv_batch == 1 { 1 } else { batch };
         let spec =
             AttentionSpec::crossed(batch, rows / batch, kv_batch, keys, self.heads, width / self.heads);
-        let context = kernels::attention(q, kv, grounding.pads.clone(), spec);
-        Rows::normed(self.dense.forward_onto(&Rows::of(context), h), &self.layer_norm)
+        Rows::of(kernels::attention(q, kv.clone(), pads.clone(), spec))
     }
 }
 
@@ -318,8 +483,14 @@ struct FeedForward {
 }
 
 impl FeedForward {
-    fn forward(&self, h: &Rows) -> Rows {
+    fn forward(&self, h: &Rows, kept: Option<&mut Kept>) -> Rows {
         let hidden = Rows::of(self.intermediate.forward_gelu(h));
-        Rows::normed(self.output.forward_onto(&hidden, h), &self.layer_norm)
+        let x = self.output.forward_onto(&hidden, h);
+        if let Some(kept) = kept {
+            // The kernel applies GELU in passing, and the gradient needs what went into it.
+            kept.push(self.intermediate.forward(h));
+            kept.push(x.clone());
+        }
+        Rows::normed(x, &self.layer_norm)
     }
 }

@@ -13,8 +13,8 @@ mod vision;
 
 pub use crate::kernels::integers;
 pub use cache::KvCache;
-pub use heads::{ItcHead, ItmHead, LmHead, cosine};
-pub use med::{CrossKv, Grounding, Med, MedLayer, TextMode};
+pub use heads::{ItcHead, ItmHead, LmHead, PairHead, cosine};
+pub use med::{CrossKv, Grounding, LayerNumbers, Layout, Med, MedLayer, Relevance, TextMode, Trace};
 pub use networks::{DecoderNetwork, Networks};
 pub use positions::bicubic_taps;
 #[cfg(not(target_family = "wasm"))]
@@ -46,6 +46,8 @@ pub struct Blip {
     pub itc: Option<ItcHead>,
     /// Two-way classifier of the image-text matching objective.
     pub itm: Option<ItmHead>,
+    /// Two-way classifier of statements about two images.
+    pub nlvr2: Option<PairHead>,
 }
 
 impl Blip {
@@ -56,16 +58,31 @@ impl Blip {
 
     /// A model of this shape with the source's parameters.
     pub fn build(source: &mut dyn Source, config: &BlipConfig, networks: &Networks) -> Self {
+        let vision = VisionModel::build(source, &config.vision_config);
+        Self::build_over(vision, source, config, networks)
+    }
+
+    /// Text networks and heads with the source's parameters, over an image encoder that there is.
+    pub fn build_over(
+        tower: VisionModel,
+        source: &mut dyn Source,
+        config: &BlipConfig,
+        networks: &Networks,
+    ) -> Self {
         let (vision, text) = (&config.vision_config, &config.text_config);
-        let shared = matches!(networks.decoder, Some(DecoderNetwork::Shared));
+        let layout = match networks.decoder {
+            _ if networks.nlvr2 => Layout::Twin,
+            Some(DecoderNetwork::Shared) => Layout::Shared,
+            Some(DecoderNetwork::Own { .. }) | None => Layout::Single,
+        };
         Self {
-            vision: VisionModel::build(source, vision),
+            vision: tower,
             text_encoder: networks
                 .text_encoder
-                .then(|| Med::build(source, "text_encoder", text, vision.hidden_size, shared)),
+                .then(|| Med::build(source, "text_encoder", text, vision.hidden_size, layout)),
             text_decoder: match networks.decoder {
                 Some(DecoderNetwork::Own { grounding_width }) => {
-                    Some(Med::build(source, "text_decoder", text, grounding_width, false))
+                    Some(Med::build(source, "text_decoder", text, grounding_width, Layout::Single))
                 }
                 Some(DecoderNetwork::Shared) | None => None,
             },
@@ -74,6 +91,7 @@ impl Blip {
                 ItcHead::build(source, vision.hidden_size, text.hidden_size, config.image_text_hidden_size)
             }),
             itm: networks.itm.then(|| ItmHead::build(source, text.hidden_size)),
+            nlvr2: networks.nlvr2.then(|| PairHead::build(source, text.hidden_size)),
         }
     }
 

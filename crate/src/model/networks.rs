@@ -3,6 +3,8 @@
 /// The networks of a model; the public checkpoints hold one task each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks {
+    /// The image encoder. A file without one is a further text network over another file's.
+    pub vision: bool,
     /// A text network used as unimodal and image-grounded encoder.
     pub text_encoder: bool,
     /// A network that generates text.
@@ -13,6 +15,8 @@ pub struct Networks {
     pub itc: bool,
     /// The image-text matching head.
     pub itm: bool,
+    /// A text encoder that looks at two images, and the head that judges a statement about them.
+    pub nlvr2: bool,
 }
 
 /// Where the decoder's parameters live.
@@ -32,11 +36,13 @@ impl Networks {
     /// A captioner: image encoder and decoder with a tied head.
     pub fn caption(vision_width: usize) -> Self {
         Self {
+            vision: true,
             text_encoder: false,
             decoder: Some(DecoderNetwork::Own { grounding_width: vision_width }),
             tied_lm: true,
             itc: false,
             itm: false,
+            nlvr2: false,
         }
     }
 
@@ -53,6 +59,9 @@ impl Networks {
         }
         if self.itc {
             tasks.push("itc");
+        }
+        if self.nlvr2 {
+            tasks.push("nlvr2");
         }
         tasks
     }

@@ -32,6 +32,16 @@ impl Linear {
         self.matrix.multiply(x, Some(self.bias.val()), Activation::Gelu, None)
     }
 
+    /// As [`forward`](Self::forward), without what is negative.
+    pub fn forward_relu(&self, x: &Rows) -> Tensor<2> {
+        self.matrix.multiply(x, Some(self.bias.val()), Activation::Relu, None)
+    }
+
+    /// Half of [`forward`](Self::forward), plus `residual: [rows, outputs]`.
+    pub fn forward_half_onto(&self, x: &Rows, residual: &Rows) -> Tensor<2> {
+        self.matrix.multiply(x, Some(self.bias.val()), Activation::Half, Some(residual))
+    }
+
     /// As [`forward`](Self::forward), plus `residual: [rows, outputs]`.
     pub fn forward_onto(&self, x: &Rows, residual: &Rows) -> Tensor<2> {
         self.matrix.multiply(x, Some(self.bias.val()), Activation::None, Some(residual))

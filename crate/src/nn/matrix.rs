@@ -120,6 +120,21 @@ impl Matrix {
         kernels::embed(ids, self.view(), positions, spec)
     }
 
+    /// The numbers that the matrix stands for, `[outputs, inputs]`, as `float`.
+    pub fn numbers(&self, float: DType) -> Tensor<2> {
+        match self.view() {
+            MatrixView::Float(weight) => weight,
+            MatrixView::Packed(codes, _) => {
+                // Every row is looked up, at a position that adds nothing.
+                let device = codes.device();
+                let ids = (0..self.outputs).map(|id| id as i32).collect();
+                let ids = kernels::integers(ids, [self.outputs], &device);
+                let nowhere = kernels::floats(vec![0.0; self.inputs], [1, self.inputs], &device, float);
+                self.embed(ids, nowhere, self.outputs, Place::Sequence { seq: 1, past: 0 })
+            }
+        }
+    }
+
     /// The same matrix with another parameter.
     ///
     /// # Panics
@@ -142,5 +157,42 @@ impl Matrix {
             (None, Some(codes)) => MatrixView::Packed(codes.val(), self.scales.as_ref().map(Param::val)),
             (None, None) => unreachable!("a matrix is plain or packed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::block_on;
+    use crate::kernels::{read_floats, widen};
+    use half::f16;
+
+    /// Rows that are no multiple of a group, in groups of the usual sizes.
+    #[test]
+    fn numbers_are_those_that_codes_stand_for() {
+        const SHAPE: [usize; 2] = [7, 100];
+        let [outputs, inputs] = SHAPE;
+        let numbers = |stored| {
+            let numbers = Matrix::from_stored(stored, &Device::flex(), DType::F32).numbers(DType::F32);
+            assert_eq!(numbers.dims(), SHAPE);
+            block_on(read_floats(numbers)).unwrap()
+        };
+        for (format, group) in [(Format::Q8, 32), (Format::Q8, 128), (Format::Q4, 32), (Format::Q4, 64)] {
+            let padded = inputs.next_multiple_of(group);
+            let bytes = if format == Format::Q8 { padded } else { padded / 2 };
+            // No stored byte is -128.
+            let code = |index: usize| match (index * 37 % 251) as u8 {
+                128 => 1,
+                code => code,
+            };
+            let codes: Vec<u8> = (0..outputs * bytes).map(code).collect();
+            let scale = |index: usize| f16::from_f32(0.01 + 0.003 * index as f32);
+            let scales: Vec<f16> = (0..outputs * padded / group).map(scale).collect();
+            let expected = widen(format, group, outputs, inputs, &codes, &scales);
+            let stored = Stored::Quantised { format, group, outputs, inputs, codes, scales };
+            assert_eq!(numbers(stored), expected, "{format:?} {group}");
+        }
+        let values: Vec<f32> = (0..outputs * inputs).map(|index| index as f32).collect();
+        assert_eq!(numbers(Stored::Float { values: values.clone(), shape: SHAPE }), values);
     }
 }

@@ -1,21 +1,26 @@
 //! Image to caption.
 
 use image::RgbImage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::decoder::ModelDecoder;
-use super::session::{Picture, Session};
+use super::matching::Convention;
+use super::options;
+use super::part::Task;
+use super::picture::Picture;
+use super::session::Session;
+use crate::Result;
 use crate::clock::now_ms;
 use crate::generate::{Control, GenerateConfig, Progress, generate};
 use crate::image::{ImageOptions, decode};
-use crate::model::Grounding;
-use crate::{Error, ErrorKind, Result};
 
 /// How to caption.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CaptionOptions {
     /// Text that the caption continues; it is not repeated in the result.
     pub prompt: Option<String>,
+    /// Score each caption by image-text matching, as the authors advise; needs a network for `itm`.
+    pub match_score: bool,
     /// How to search.
     pub generate: GenerateConfig,
     /// How the bytes of the picture become pixels.
@@ -32,6 +37,9 @@ pub struct Caption {
     pub log_prob: f32,
     /// Token ids, without the prompt and the end token.
     pub tokens: Vec<u32>,
+    /// Probability that prompt and caption belong to the picture, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub match_score: Option<f32>,
 }
 
 /// The result of a caption call.
@@ -73,26 +81,30 @@ impl CaptionOptions {
     /// Reads options from a JSON object with camelCase names; unknown ones are an error.
     ///
     /// # Errors
-    /// [`ErrorKind::BadOption`].
+    /// [`ErrorKind::BadOption`](crate::ErrorKind::BadOption).
     pub fn from_json(text: &str) -> Result<Self> {
-        use serde_json::{Map, Value};
-
-        let bad = |e: serde_json::Error| Error::new(ErrorKind::BadOption, "options").with_source(e);
-        let mut rest: Map<String, Value> = serde_json::from_str(text).map_err(bad)?;
-        let image = ["applyExif", "alpha"]
-            .into_iter()
-            .filter_map(|key| rest.remove_entry(key))
-            .collect::<Map<String, Value>>();
-        let prompt = rest.remove("prompt").unwrap_or(Value::Null);
-        let options = Self {
-            prompt: serde_json::from_value(prompt)
-                .map_err(|e| Error::new(ErrorKind::BadOption, "option prompt").with_source(e))?,
-            generate: serde_json::from_value(Value::Object(rest)).map_err(bad)?,
-            image: serde_json::from_value(Value::Object(image)).map_err(bad)?,
-        };
-        options.generate.validate()?;
+        let mut rest = options::object(text)?;
+        let image = options::split(&mut rest, &["applyExif", "alpha"]);
+        let mut options = Self::from_object(rest)?;
+        options.image = options::read(image)?;
         Ok(options)
     }
+
+    /// As [`from_json`](Self::from_json), without those of the picture.
+    pub(super) fn from_object(mut rest: options::Object) -> Result<Self> {
+        let own = options::split(&mut rest, &["prompt", "matchScore"]);
+        let Own { prompt, match_score } = options::read(own)?;
+        let generate = options::generation(&GenerateConfig::default(), rest)?;
+        Ok(Self { prompt, match_score, generate, image: ImageOptions::default() })
+    }
+}
+
+/// What is not about the search.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Own {
+    prompt: Option<String>,
+    match_score: bool,
 }
 
 impl Session {
@@ -101,8 +113,8 @@ impl Session {
     /// `on_progress` sees the caption grow, and ends the call by returning [`Control::Cancel`].
     ///
     /// # Errors
-    /// [`ErrorKind::BadImage`] and [`ErrorKind::ImageTooLarge`] from the picture, and as
-    /// [`caption_picture`](Self::caption_picture).
+    /// [`BadImage`](crate::ErrorKind::BadImage) and [`ImageTooLarge`](crate::ErrorKind::ImageTooLarge) from
+    /// the picture, and as [`caption_picture`](Self::caption_picture).
     pub async fn caption(
         &self,
         bytes: &[u8],
@@ -134,51 +146,58 @@ impl Session {
     /// Captions a picture that is already encoded.
     ///
     /// # Errors
-    /// [`ErrorKind::TaskUnsupported`] when the model has no captioner, [`ErrorKind::BadOption`] for
-    /// options it cannot follow, [`ErrorKind::Aborted`] when cancelled, and what the device fails with.
+    /// [`TaskUnsupported`](crate::ErrorKind::TaskUnsupported) when the model has no captioner,
+    /// [`BadOption`](crate::ErrorKind::BadOption) for options it cannot follow,
+    /// [`Aborted`](crate::ErrorKind::Aborted) when cancelled, and what the device fails with.
     pub async fn caption_picture(
         &self,
         picture: &Picture,
         options: &CaptionOptions,
         on_progress: &mut dyn FnMut(CaptionProgress) -> Control,
     ) -> Result<Captions> {
-        let text = &self.config.text_config;
-        let decoder = self.model.decoder().filter(|_| self.networks.tasks().contains(&"caption"));
-        let Some(decoder) = decoder else {
-            let message =
-                format!("this model cannot caption: it was trained for {}", self.networks.tasks().join(", "));
-            return Err(Error::new(ErrorKind::TaskUnsupported, message));
-        };
-        let (longest, positions) = (options.generate.max_length, text.max_position_embeddings);
-        if longest > positions {
-            let message =
-                format!("option maxLength is {longest}, this model reads at most {positions} tokens");
-            return Err(Error::new(ErrorKind::BadOption, message));
+        let part = self.part(Task::Caption)?;
+        if options.match_score {
+            self.part(Task::Itm)?;
         }
+        let text = &part.config.text_config;
+        options::check_length(&options.generate, text)?;
         let start = now_ms();
-        let prompt = self.tokenizer.encode_prompt(options.prompt.as_deref())?;
-        let grounding = Grounding::new(decoder.cross_kv(picture.tokens.clone()));
+        let prompt = part.tokenizer.encode_prompt(options.prompt.as_deref())?;
+        let grounding = self.caption_grounding(picture, part).await?;
         let ground = now_ms() - start;
-        let mut decoder = ModelDecoder::new(&self.model, &self.device, grounding, text);
+        let mut decoder = ModelDecoder::new(&part.model, &self.device, grounding, text);
         // Samples grow side by side: the longest one counts.
         let mut tokens = vec![0; options.generate.num_captions.max(1)];
         let mut report = |progress: Progress<'_>| {
             tokens[progress.index] += 1;
             on_progress(CaptionProgress {
-                text: self.tokenizer.decode(progress.ids, true),
+                text: part.tokenizer.decode(progress.ids, true),
                 index: progress.index,
             })
         };
         let found =
             generate(&mut decoder, &prompt, text.sep_token_id, &options.generate, &mut report).await?;
-        let captions: Vec<Caption> = found
+        let mut captions: Vec<Caption> = found
             .into_iter()
             .map(|h| Caption {
-                text: self.tokenizer.decode(&h.ids, true),
+                text: part.tokenizer.decode(&h.ids, true),
                 log_prob: h.log_prob,
                 tokens: h.ids,
+                match_score: None,
             })
             .collect();
+        if options.match_score {
+            let begin = options.prompt.as_deref().unwrap_or_default();
+            let texts: Vec<String> = captions
+                .iter()
+                .map(|caption| format!("{begin} {}", caption.text).trim().to_owned())
+                .collect();
+            let mut unheard = |_: usize, _: usize| Control::Continue;
+            let logits = self.itm_logits(picture, &texts, Convention::Orig, &mut unheard).await?;
+            for (caption, logits) in captions.iter_mut().zip(logits) {
+                caption.match_score = Some(super::matching::probability(logits));
+            }
+        }
         let text = captions.first().map(|caption| caption.text.clone()).unwrap_or_default();
         let tokens = tokens.into_iter().max().unwrap_or_default();
         let ms = Timings { encode: 0.0, ground, caption: now_ms() - start, tokens };

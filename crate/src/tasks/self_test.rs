@@ -45,16 +45,29 @@ pub struct Check {
     pub ok: bool,
 }
 
+/// Formats of matrices with their groups, and the widths of heads of the image encoder and the text network.
+type Problem = (Vec<(Format, usize)>, [usize; 2]);
+
 impl Session {
     /// Computes small fixed problems with every kernel that the model uses.
     ///
     /// # Errors
     /// What the device fails with; a wrong result is no error but a check that does not hold.
     pub async fn self_test(&self) -> Result<SelfTest> {
-        let (vision, text) = (&self.config.vision_config, &self.config.text_config);
-        let heads =
-            [vision.hidden_size / vision.num_attention_heads, text.hidden_size / text.num_attention_heads];
-        let checks = check_all(&self.device, &used(&self.config, &self.formats), heads).await?;
+        let mut seen: Vec<Problem> = Vec::new();
+        let mut checks = Vec::new();
+        for part in &self.parts {
+            let (vision, text) = (&part.config.vision_config, &part.config.text_config);
+            let heads = [
+                vision.hidden_size / vision.num_attention_heads,
+                text.hidden_size / text.num_attention_heads,
+            ];
+            let problem = (used(&part.config, &part.formats), heads);
+            if !seen.contains(&problem) {
+                checks.extend(check_all(&self.device, &problem.0, heads).await?);
+                seen.push(problem);
+            }
+        }
         let device = match self.device.kind() {
             DeviceKind::Gpu => "webgpu",
             DeviceKind::Cpu => "cpu",

@@ -1,100 +1,160 @@
-//! A model that is ready to be asked.
+//! Models that are ready to be asked, and what they see of a picture.
+
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use image::RgbImage;
 
-use super::caption::{CaptionOptions, CaptionProgress};
+use super::part::{ModelLoader, Part, Task};
+use super::picture::{Picture, View};
 use crate::config::BlipConfig;
 use crate::device::OpenDevice;
-use crate::generate::{Control, GenerateConfig};
-use crate::image::{cut, preprocess};
-use crate::kernels::{self, Format};
-use crate::model::{Blip, Networks};
+use crate::image::{cut, preprocess, resize_bicubic};
+use crate::kernels;
+use crate::model::{Grounding, Med, Networks};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Checkpoint, Loader, Manifest, formats, load_as};
+use crate::weights::{Checkpoint, Manifest};
 use crate::{Error, ErrorKind, Result};
 
-/// A model, its tokenizer and the device both belong to.
+/// Models on a device. Those with the same image encoder share it.
 #[derive(Debug)]
 pub struct Session {
-    pub(crate) config: BlipConfig,
-    pub(crate) networks: Networks,
-    pub(crate) model: Blip,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) device: OpenDevice,
-    /// How its matrices were stored, each way once.
-    pub(crate) formats: Vec<Format>,
+    pub(super) parts: Vec<Part>,
+    pub(super) device: OpenDevice,
 }
 
-/// The image tokens of one picture, on the device: encode once, ask often.
-#[derive(Clone, Debug)]
-pub struct Picture {
-    pub(crate) tokens: Tensor<3>,
-}
+/// The most pictures that are encoded side by side: what they need grows with their number.
+pub const BATCH: usize = 8;
 
 impl Session {
+    /// A session without a model, on `device`.
+    pub fn new(device: &OpenDevice) -> Self {
+        Self { parts: Vec::new(), device: device.clone() }
+    }
+
     /// Loads a model directory's files: verifies their digests, then builds the model.
     ///
+    /// `weights` are the bytes of the manifest's weights files back to back; mostly there is one.
+    ///
     /// # Errors
-    /// As [`from_loader`](Self::from_loader).
+    /// As [`ModelLoader::finish`].
     pub fn from_manifest(
         manifest: &Manifest,
         weights: &[u8],
         vocab: &[u8],
         device: &OpenDevice,
     ) -> Result<Self> {
-        let mut loader = Loader::new(manifest, &device.device).in_halves(device.halves());
+        let mut loader = ModelLoader::new(manifest.clone(), device);
         loader.push(weights)?;
-        Self::from_loader(manifest, loader, vocab, device)
+        let mut session = Self::new(device);
+        session.add(loader.finish(vocab)?)?;
+        Ok(session)
     }
 
     /// Builds a session from a configuration, stored tensors and a vocabulary (one token a line).
     ///
     /// # Errors
-    /// [`ErrorKind::BadVocabulary`] when vocabulary and configuration disagree, and whatever
-    /// [`load_as`] finds wrong with the weights.
+    /// As [`Part::from_checkpoint`].
     pub fn from_checkpoint(
         config: &BlipConfig,
         checkpoint: &Checkpoint,
         vocab: &[u8],
         device: &OpenDevice,
     ) -> Result<Self> {
-        let tokenizer = Tokenizer::from_vocab(vocab)?;
-        check_tokens(config, &tokenizer)?;
-        let (model, networks) = load_as(config, checkpoint, &device.device, device.halves())?;
-        let formats = formats(config, checkpoint, &device.device)?;
-        Ok(Self { config: config.clone(), networks, model, tokenizer, device: device.clone(), formats })
+        let mut session = Self::new(device);
+        session.add(vec![Part::from_checkpoint(config, checkpoint, vocab, device)?])?;
+        Ok(session)
     }
 
-    /// Builds a session from a loader on `device` that was given all of the manifest's weights, and the
-    /// manifest's vocabulary.
+    /// Adds models, which lie on the session's device. Pictures that were encoded before cannot be
+    /// shown to them.
     ///
     /// # Errors
-    /// [`ErrorKind::Integrity`] when either is not the manifest's, [`ErrorKind::BadVocabulary`] when
-    /// vocabulary and configuration disagree, and whatever [`Loader::finish`] finds wrong with the weights.
-    pub fn from_loader(
-        manifest: &Manifest,
-        loader: Loader,
-        vocab: &[u8],
-        device: &OpenDevice,
-    ) -> Result<Self> {
-        manifest.files.vocab.verify(vocab)?;
-        let tokenizer = Tokenizer::from_vocab(vocab)?;
-        check_tokens(&manifest.config, &tokenizer)?;
-        let formats = loader.formats();
-        let (model, networks) = loader.finish()?;
-        let config = manifest.config.clone();
-        Ok(Self { config, networks, model, tokenizer, device: device.clone(), formats })
+    /// [`ErrorKind::BadOption`] when a task would be served by two of them.
+    pub fn add(&mut self, parts: Vec<Part>) -> Result<()> {
+        for mut part in parts {
+            if let Some(task) = part.tasks.iter().find(|task| self.part(**task).is_ok()) {
+                let message = format!("two models for {task}: `{}` is the second", part.id);
+                return Err(Error::new(ErrorKind::BadOption, message));
+            }
+            part.index = self.parts.len();
+            part.tower = part.index;
+            let same = |known: &&Part| {
+                known.fingerprints[0] == part.fingerprints[0]
+                    && known.config.vision_config == part.config.vision_config
+            };
+            if let Some(known) = self.parts.iter().find(same) {
+                part.tower = known.tower;
+                part.model.vision = self.parts[known.tower].model.vision.clone();
+            }
+            self.parts.push(part);
+        }
+        Ok(())
     }
 
-    /// The model's dimensions.
+    /// Keeps only these tasks, and of the models what serves one of them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TaskUnsupported`] for a task that no model was trained for.
+    pub fn limit(&mut self, tasks: &[Task]) -> Result<()> {
+        for task in tasks {
+            self.part(*task)?;
+        }
+        let kept = std::mem::take(&mut self.parts).into_iter().filter_map(|mut part| {
+            part.tasks.retain(|task| tasks.contains(task));
+            (!part.tasks.is_empty()).then_some(part)
+        });
+        self.add(kept.collect())
+    }
+
+    /// The model that was trained for a task.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TaskUnsupported`], saying what there is.
+    pub fn part(&self, task: Task) -> Result<&Part> {
+        let found = self.parts.iter().find(|part| part.tasks.contains(&task));
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.tasks().into_iter().map(Task::name).collect();
+            let message = match known.is_empty() {
+                true => format!("nothing was trained for {task}: no model is loaded"),
+                false => format!("no loaded network was trained for {task}, only for {}", known.join(", ")),
+            };
+            Error::new(ErrorKind::TaskUnsupported, message)
+        })
+    }
+
+    /// Every model.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The tasks that the models were trained for.
+    pub fn tasks(&self) -> Vec<Task> {
+        self.parts.iter().flat_map(|part| part.tasks.iter().copied()).collect()
+    }
+
+    /// The first model's dimensions.
+    ///
+    /// # Panics
+    /// When no model is loaded.
     pub fn config(&self) -> &BlipConfig {
-        &self.config
+        &self.parts[0].config
     }
 
-    /// The networks that were in the checkpoint.
+    /// The first model's networks.
+    ///
+    /// # Panics
+    /// When no model is loaded.
     pub fn networks(&self) -> &Networks {
-        &self.networks
+        &self.parts[0].networks
+    }
+
+    /// The first model's tokenizer.
+    ///
+    /// # Panics
+    /// When no model is loaded.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.parts[0].tokenizer
     }
 
     /// The device the session runs on.
@@ -102,92 +162,173 @@ impl Session {
         &self.device
     }
 
-    /// The tokenizer of the checkpoint.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    /// How many image encoders there are.
+    pub fn towers(&self) -> usize {
+        self.parts.iter().filter(|part| part.tower == part.index).count()
     }
 
     /// Runs the vision encoder on a picture, resized to the model's square as in the reference.
     ///
+    /// Where the session has several image encoders, the others follow when a task asks for them.
+    ///
     /// # Errors
     /// [`ErrorKind::Gpu`] and its kin when the device fails, or returns something that is not a
-    /// number.
+    /// number; [`ErrorKind::TaskUnsupported`] without a model.
     pub async fn encode(&self, picture: &RgbImage) -> Result<Picture> {
-        let size = self.config.vision_config.image_size;
-        let patch = self.config.vision_config.patch_size;
-        let grid = size / patch;
-        let patches = cut(&preprocess(picture, size), size, patch);
-        let shape = [1, grid * grid, 3 * patch * patch];
-        let patches = kernels::floats(patches, shape, &self.device.device, self.model.vision.activations());
-        let tokens = self.model.vision.forward_patches(patches, [grid, grid]);
-        // Two numbers tell that the device is done and every value sane, before a caption is built on
-        // them: the highest value, and the log-sum-exp of all.
-        let [_, count, width] = tokens.dims();
-        let probe = kernels::top_k(kernels::view(tokens.clone(), [1, count * width]), 1);
-        if self.device.read(probe).await?.iter().all(|value| value.is_finite()) {
-            return Ok(Picture { tokens });
-        }
-        Err(Error::new(ErrorKind::Gpu, "the image encoder returned a value that is not a number"))
+        self.encode_video(std::slice::from_ref(picture)).await
     }
 
-    /// Compiles every GPU pipeline that captioning uses, by captioning a blank picture in steps, and
-    /// takes the memory that captions will need.
-    ///
-    /// `on_progress` is told how many steps of how many are done. The device is waited for after each,
-    /// so that a browser's event loop turns in between.
+    /// As [`encode`](Self::encode), for several pictures side by side, [`BATCH`] at a time.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub async fn warm_up(&self, on_progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
-        let captions = if self.networks.tasks().contains(&"caption") { WARM_UP_BEAMS } else { &[] };
-        let steps = 1 + captions.len();
-        let size = u32::try_from(self.config.vision_config.image_size).unwrap_or(1);
-        let blank = self.encode(&RgbImage::from_pixel(size, size, image::Rgb([255; 3]))).await?;
-        on_progress(1, steps);
-        for (done, num_beams) in captions.iter().enumerate() {
-            // Room for a caption of the usual length, of which only the beginning is written.
-            let generate =
-                GenerateConfig { num_beams: *num_beams, min_length: 20, ..GenerateConfig::default() };
-            let options = CaptionOptions { generate, ..CaptionOptions::default() };
-            let mut tokens = 0;
-            let mut enough = |_: CaptionProgress| {
-                tokens += 1;
-                if tokens < WARM_UP_TOKENS { Control::Continue } else { Control::Cancel }
-            };
-            match self.caption_picture(&blank, &options, &mut enough).await {
-                Err(error) if error.kind() != ErrorKind::Aborted => return Err(error),
-                _ => on_progress(2 + done, steps),
+    pub async fn encode_many(&self, pictures: &[RgbImage]) -> Result<Vec<Picture>> {
+        let mut encoded = Vec::with_capacity(pictures.len());
+        for batch in pictures.chunks(BATCH) {
+            let first = self.first_tower()?;
+            let squares: Vec<RgbImage> = batch.iter().map(|picture| square(picture, first)).collect();
+            let tokens = self.run_tower(first, &squares).await?;
+            for (nth, picture) in batch.iter().enumerate() {
+                let own = one_of(&tokens, nth);
+                encoded.push(self.picture(std::slice::from_ref(picture), first, own));
             }
         }
-        Ok(())
+        Ok(encoded)
+    }
+
+    /// As [`encode`](Self::encode), for the frames of a clip, which every task then sees as one picture.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and [`ErrorKind::BadOption`] without a frame or with more than
+    /// [`FRAMES`].
+    pub async fn encode_video(&self, frames: &[RgbImage]) -> Result<Picture> {
+        if frames.is_empty() || frames.len() > FRAMES {
+            let message = format!("a clip of {} frames, expected 1 to {FRAMES}", frames.len());
+            return Err(Error::new(ErrorKind::BadOption, message));
+        }
+        let first = self.first_tower()?;
+        let squares: Vec<RgbImage> = frames.iter().map(|frame| square(frame, first)).collect();
+        let tokens = self.run_tower(first, &squares).await?;
+        Ok(self.picture(frames, first, tokens))
+    }
+
+    /// The image tokens that a part sees: `[frames, tokens, dim]`.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode); [`ErrorKind::BadOption`] for a picture that was encoded before the
+    /// part was added, or by another session.
+    pub async fn tokens(&self, picture: &Picture, part: &Part) -> Result<Tensor<3>> {
+        match picture.view(part.tower) {
+            View::Tokens(tokens) => Ok(*tokens),
+            View::Squares(squares) => {
+                let tokens = self.run_tower(&self.parts[part.tower], &squares).await?;
+                picture.keep_tokens(part.tower, tokens.clone());
+                Ok(tokens)
+            }
+            View::Absent => {
+                let message = "the picture was encoded before this model was loaded; encode it again";
+                Err(Error::new(ErrorKind::BadOption, message))
+            }
+        }
+    }
+
+    /// Keys and values over a picture's tokens for a part's text encoder. All frames are one sequence.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens), and [`ErrorKind::TaskUnsupported`] without a text encoder.
+    pub async fn grounding(&self, picture: &Picture, part: &Part) -> Result<Grounding> {
+        let encoder = part.model.text_encoder.as_ref();
+        self.grounding_of(picture, part, encoder, 2 * part.index).await
+    }
+
+    /// As [`grounding`](Self::grounding), for a part's decoder.
+    ///
+    /// # Errors
+    /// As [`grounding`](Self::grounding), without a decoder.
+    pub async fn caption_grounding(&self, picture: &Picture, part: &Part) -> Result<Grounding> {
+        // A decoder that is the encoder with other self-attention reads the same keys and values.
+        let own = usize::from(part.model.text_decoder.is_some());
+        self.grounding_of(picture, part, part.model.decoder(), 2 * part.index + own).await
+    }
+
+    async fn grounding_of(
+        &self,
+        picture: &Picture,
+        part: &Part,
+        reader: Option<&Med>,
+        place: usize,
+    ) -> Result<Grounding> {
+        if let Some(known) = picture.grounding(place) {
+            return Ok(known);
+        }
+        let missing = || Error::new(ErrorKind::TaskUnsupported, "this model lacks the text network for that");
+        let reader = reader.ok_or_else(missing)?;
+        let tokens = sequence(self.tokens(picture, part).await?);
+        let grounding = Grounding::new(reader.cross_kv(tokens));
+        picture.keep_grounding(place, grounding.clone());
+        Ok(grounding)
+    }
+
+    fn first_tower(&self) -> Result<&Part> {
+        let missing = || Error::new(ErrorKind::TaskUnsupported, "no model is loaded");
+        self.parts.first().ok_or_else(missing)
+    }
+
+    /// A picture whose tokens are known for one image encoder.
+    fn picture(&self, frames: &[RgbImage], known: &Part, tokens: Tensor<3>) -> Picture {
+        let view = |part: &Part| {
+            if part.tower != part.index {
+                return View::Absent;
+            }
+            if part.index == known.index {
+                return View::Tokens(Box::new(tokens.clone()));
+            }
+            View::Squares(Arc::new(frames.iter().map(|frame| square(frame, part)).collect()))
+        };
+        Picture::new(frames.len(), self.parts.iter().map(view).collect())
+    }
+
+    /// Image tokens of squares of the encoder's size: `[squares, tokens, dim]`.
+    async fn run_tower(&self, part: &Part, squares: &[RgbImage]) -> Result<Tensor<3>> {
+        let [size, patch] = part.square();
+        let grid = size / patch;
+        let patches: Vec<f32> =
+            squares.iter().flat_map(|square| cut(&preprocess(square, size), size, patch)).collect();
+        let shape = [squares.len(), grid * grid, 3 * patch * patch];
+        let vision = &part.model.vision;
+        let patches = kernels::floats(patches, shape, &self.device.device, vision.activations());
+        let tokens = vision.forward_patches(patches, [grid, grid]);
+        // Two numbers a picture tell that the device is done and every value sane, before anything is
+        // built on them: the highest value, and the log-sum-exp of all.
+        let [batch, count, width] = tokens.dims();
+        let probe = kernels::top_k(kernels::view(tokens.clone(), [batch, count * width]), 1);
+        if self.device.read(probe).await?.iter().all(|value| value.is_finite()) {
+            return Ok(tokens);
+        }
+        Err(Error::new(ErrorKind::Gpu, "the image encoder returned a value that is not a number"))
     }
 }
 
-/// The searches that are warmed up: greedy, and with as many beams as the reference uses.
-const WARM_UP_BEAMS: &[usize] = &[1, 3];
-/// Enough to run the prompt, cached steps, and for beams a reorder.
-const WARM_UP_TOKENS: usize = 4;
+/// The most frames of a clip; the reference uses 8 for retrieval and 16 for questions.
+pub const FRAMES: usize = 32;
 
-/// The vocabulary must be the one that the word embedding was trained with.
-fn check_tokens(config: &BlipConfig, tokenizer: &Tokenizer) -> Result<()> {
-    let text = &config.text_config;
-    for (name, found, expected) in [
-        ("[DEC]", tokenizer.dec(), text.bos_token_id),
-        ("[SEP]", tokenizer.sep(), text.sep_token_id),
-        ("[PAD]", tokenizer.pad(), text.pad_token_id),
-    ] {
-        if found != expected {
-            let message = format!("vocabulary: {name} is token {found}, the configuration says {expected}");
-            return Err(Error::new(ErrorKind::BadVocabulary, message));
-        }
+/// All frames' tokens as those of one picture: `[frames, tokens, dim]` to `[1, frames·tokens, dim]`.
+pub(super) fn sequence(tokens: Tensor<3>) -> Tensor<3> {
+    let [frames, count, width] = tokens.dims();
+    kernels::view(tokens, [1, frames * count, width])
+}
+
+/// One picture of a batch: `[batch, tokens, dim]` to `[1, tokens, dim]`.
+fn one_of(tokens: &Tensor<3>, nth: usize) -> Tensor<3> {
+    let [batch, count, width] = tokens.dims();
+    if batch == 1 {
+        return tokens.clone();
     }
-    if tokenizer.vocab_size() > text.vocab_size {
-        let message = format!(
-            "vocabulary: {} tokens, but the word embedding has {} rows",
-            tokenizer.vocab_size(),
-            text.vocab_size
-        );
-        return Err(Error::new(ErrorKind::BadVocabulary, message));
-    }
-    Ok(())
+    let rows = kernels::rows(kernels::view(tokens.clone(), [batch * count, width]), nth * count, count);
+    kernels::view(rows, [1, count, width])
+}
+
+fn square(picture: &RgbImage, part: &Part) -> RgbImage {
+    let side = u32::try_from(part.square()[0]).unwrap_or(u32::MAX);
+    resize_bicubic(picture, side, side)
 }

@@ -179,6 +179,16 @@ impl Tokenizer {
         [pad, unk, cls, sep, dec, enc].contains(&id) || mask == Some(id)
     }
 
+    /// A token as it stands in the vocabulary, control tokens included; nothing for another id.
+    pub fn piece(&self, id: u32) -> Option<String> {
+        match id {
+            // Both may stand behind the vocabulary's end.
+            id if id == self.specials.dec => Some("[DEC]".to_owned()),
+            id if id == self.specials.enc => Some("[ENC]".to_owned()),
+            id => self.model.id_to_token(id),
+        }
+    }
+
     fn pieces(&self, text: &str) -> Result<Vec<u32>> {
         if text.len() > MAX_TEXT_BYTES {
             return Err(Error::new(

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::fingerprint::Fingerprint;
 use super::manifest::sha256;
 use super::piece::Piece;
 use super::plan::{Entry, Field, Plan, Role, Slot};
 use super::schema::{Kind, Parameter};
 use crate::config::BlipConfig;
 use crate::kernels::{self, Format, Stored};
-use crate::model::{Blip, DecoderNetwork, Networks};
+use crate::model::{Blip, DecoderNetwork, Networks, VisionModel};
 use crate::nn::{Matrix, Source};
 use crate::{Error, ErrorKind, Result};
 use burn::module::Param;
@@ -29,6 +30,9 @@ pub(super) struct Assembly {
     done: HashMap<String, Loaded>,
     /// Digests of the tensors that may turn out to be copies of others.
     watched: HashMap<Slot, Option<[u8; 32]>>,
+    /// Of the image encoder, and of the projections of ITC.
+    pub vision: Fingerprint,
+    pub itc: Fingerprint,
     /// Bytes of `waiting`.
     pub held: usize,
     /// The most bytes that were held at a time, the tensor that was handed over included.
@@ -72,6 +76,8 @@ impl Assembly {
             waiting,
             done,
             watched,
+            vision: Fingerprint::default(),
+            itc: Fingerprint::default(),
             held: 0,
             peak: 0,
         })
@@ -109,6 +115,12 @@ impl Assembly {
         self.compare(index, &bytes)?;
         let Role::Fills(slot) = self.plan.roles[index] else { return Ok(()) };
         let entry = &self.entries[index];
+        let path = &*self.plan.part(slot).path;
+        if path.starts_with("vision.") {
+            self.vision.add(path, &bytes);
+        } else if path.starts_with("itc.") {
+            self.itc.add(path, &bytes);
+        }
         let transient = bytes.len();
         let fresh = Piece::read(self.plan.part(slot), slot.field, entry.dtype, bytes)?;
         let parts = self.plan.parameters[slot.parameter].parts.len();
@@ -192,11 +204,12 @@ impl Assembly {
         kernels::floats(values, shape, &self.device, float)
     }
 
-    /// The model, once every tensor was accepted.
+    /// The model, once every tensor was accepted; over `tower` where the file has no image encoder.
     ///
     /// # Errors
+    /// [`ErrorKind::WeightsMissing`] when there is no image encoder at all, and
     /// [`ErrorKind::Internal`] when tensors that the plan has were never handed over.
-    pub fn finish(mut self) -> Result<(Blip, Networks)> {
+    pub fn finish(mut self, tower: Option<VisionModel>) -> Result<(Blip, Networks)> {
         let unfilled: Vec<&Parameter> =
             self.plan.parameters.iter().filter(|about| !self.done.contains_key(&about.path)).collect();
         if let Some(first) = unfilled.first() {
@@ -211,7 +224,14 @@ impl Assembly {
             self.share_decoder();
         }
         let mut source = LoadedSource { device: self.device, parameters: self.done };
-        let model = Blip::build(&mut source, &self.config, &networks);
+        let model = match tower {
+            _ if networks.vision => Blip::build(&mut source, &self.config, &networks),
+            Some(tower) => Blip::build_over(tower, &mut source, &self.config, &networks),
+            None => {
+                let message = "weights: the tensors of the image encoder are missing";
+                return Err(Error::new(ErrorKind::WeightsMissing, message));
+            }
+        };
         Ok((model, networks))
     }
 

@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+#[cfg(feature = "cli")]
+use super::archive::{LOCAL, before_data, refused};
 use super::header::Header;
 use super::plan::Entry;
+#[cfg(feature = "cli")]
+use super::survey::{Located, Survey};
 use crate::{Error, ErrorKind, Result};
 
 /// The tensors of a file, by their name in that file.
@@ -135,27 +139,17 @@ impl Checkpoint {
         let header = Header::parse(&bytes)?;
         header.check_length(bytes.len() as u64)?;
         let bytes = Arc::new(bytes);
-        Ok(Self::from_header(&header, |start, len| {
+        let tensor = |(entry, range): (Entry, std::ops::Range<u64>)| {
             let file = Arc::clone(&bytes);
-            move || {
-                let range = file.get(start as usize..start as usize + len).map(<[u8]>::to_vec);
-                range.ok_or_else(|| {
+            let read = move || {
+                let bytes = file.get(range.start as usize..range.end as usize).map(<[u8]>::to_vec);
+                bytes.ok_or_else(|| {
                     Error::new(ErrorKind::WeightsFormat, "weights: a tensor lies outside its file")
                 })
-            }
-        }))
-    }
-
-    /// The tensors of a header; `reader` makes what reads so many bytes from a place in the file.
-    fn from_header<R>(header: &Header, reader: impl Fn(u64, usize) -> R) -> Self
-    where
-        R: Fn() -> Result<Vec<u8>> + Send + Sync + 'static,
-    {
-        let tensor = |(entry, range): &(Entry, std::ops::Range<u64>)| {
-            let read = reader(range.start, (range.end - range.start) as usize);
-            (entry.name.clone(), StoredTensor::new(entry.shape.clone(), entry.dtype, read))
+            };
+            (entry.name, StoredTensor::new(entry.shape, entry.dtype, read))
         };
-        Self { tensors: header.tensors.iter().map(tensor).collect() }
+        Ok(Self { tensors: header.tensors.into_iter().map(tensor).collect() })
     }
 
     /// The tensors of a file: `.safetensors`, or what `torch.save` wrote (`.bin`, `.pth`, `.pt`). Their
@@ -164,84 +158,86 @@ impl Checkpoint {
     /// Nothing in a pickle is executed: the reader interprets tensors only.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] and [`ErrorKind::WeightsFormat`].
+    /// [`ErrorKind::Io`] and [`ErrorKind::WeightsFormat`], naming the file.
     #[cfg(feature = "cli")]
     pub fn open(path: &std::path::Path) -> Result<Self> {
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
-            return Self::open_safetensors(path);
-        }
-        Self::open_pytorch(path)
+        let shown = path.display().to_string();
+        let file = LocalFile::open(path)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot read `{shown}`")).with_source(e))?;
+        let survey = Survey::new(&shown, file.total);
+        let tensors = file.locate(survey).map_err(|error| match error.kind() {
+            ErrorKind::WeightsFormat => {
+                Error::new(ErrorKind::WeightsFormat, format!("weights: cannot read `{shown}`"))
+                    .with_source(error)
+            }
+            _ => error,
+        })?;
+        let file = Arc::new(file);
+        let tensor = |(entry, range): (Entry, std::ops::Range<u64>)| {
+            let file = Arc::clone(&file);
+            let read = move || file.read(range.clone());
+            (entry.name, StoredTensor::new(entry.shape, entry.dtype, read))
+        };
+        Ok(Self { tensors: tensors.into_iter().map(tensor).collect() })
+    }
+}
+
+/// A file that ranges are read from.
+#[cfg(feature = "cli")]
+struct LocalFile {
+    shown: String,
+    total: u64,
+    file: std::sync::Mutex<std::fs::File>,
+}
+
+#[cfg(feature = "cli")]
+impl LocalFile {
+    fn open(path: &std::path::Path) -> std::io::Result<Self> {
+        let file = std::fs::File::open(path)?;
+        let total = file.metadata()?.len();
+        Ok(Self { shown: path.display().to_string(), total, file: std::sync::Mutex::new(file) })
     }
 
-    #[cfg(feature = "cli")]
-    fn open_safetensors(path: &std::path::Path) -> Result<Self> {
+    fn read(&self, range: std::ops::Range<u64>) -> Result<Vec<u8>> {
         use std::io::{Read as _, Seek as _, SeekFrom};
-        use std::sync::Mutex;
 
-        let shown = path.display().to_string();
-        let fail = move |e: std::io::Error| {
+        let fail = |e: std::io::Error| {
             // A file that changed under us is no different from one that was cut short.
             let kind = match e.kind() {
                 std::io::ErrorKind::UnexpectedEof => ErrorKind::WeightsFormat,
                 _ => ErrorKind::Io,
             };
-            Error::new(kind, format!("cannot read `{shown}`")).with_source(e)
+            Error::new(kind, format!("cannot read `{}`", self.shown)).with_source(e)
         };
-        let mut file = std::fs::File::open(path).map_err(&fail)?;
-        let total = file.metadata().map_err(&fail)?.len();
-        let mut start = Vec::new();
-        file.by_ref().take(8).read_to_end(&mut start).map_err(&fail)?;
-        let rest = Header::length(&start)?;
-        file.by_ref().take(rest as u64).read_to_end(&mut start).map_err(&fail)?;
-        let header = Header::parse(&start)?;
-        header.check_length(total)?;
-        let file = Arc::new(Mutex::new(file));
-        Ok(Self::from_header(&header, |start, len| {
-            let (file, fail) = (Arc::clone(&file), fail.clone());
-            move || {
-                let mut bytes = vec![0; len];
-                let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                file.seek(SeekFrom::Start(start)).map_err(&fail)?;
-                file.read_exact(&mut bytes).map_err(&fail)?;
-                Ok(bytes)
-            }
-        }))
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(SeekFrom::Start(range.start)).map_err(fail)?;
+        file.read_exact(&mut bytes).map_err(fail)?;
+        Ok(bytes)
     }
 
-    #[cfg(feature = "cli")]
-    fn open_pytorch(path: &std::path::Path) -> Result<Self> {
-        use burn_store::pytorch_reader::{DType as TorchDtype, PytorchError, PytorchReader};
-
-        let fail = |e: PytorchError| {
-            let kind =
-                if matches!(e, PytorchError::Io(_)) { ErrorKind::Io } else { ErrorKind::WeightsFormat };
-            Error::new(kind, format!("weights: cannot read `{}` as a PyTorch file", path.display()))
-                .with_source(e)
-        };
-        // The original files keep the weights under `model`; Hugging Face's are flat.
-        let reader = match PytorchReader::with_top_level_key(path, "model") {
-            Err(PytorchError::KeyNotFound(_)) => PytorchReader::new(path).map_err(fail)?,
-            other => other.map_err(fail)?,
-        };
-        let mut tensors = BTreeMap::new();
-        for (name, tensor) in reader.into_tensors() {
-            let dtype = match tensor.dtype() {
-                TorchDtype::F32 => Dtype::F32,
-                TorchDtype::F16 => Dtype::F16,
-                TorchDtype::BF16 => Dtype::Bf16,
-                TorchDtype::F64 => Dtype::F64,
-                _ => Dtype::Other,
-            };
-            let shape = tensor.shape().to_vec();
-            let label = name.clone();
-            let read = move || {
-                tensor.read().map_err(|e| {
-                    Error::new(ErrorKind::WeightsFormat, format!("weights: cannot read `{label}`"))
-                        .with_source(e)
-                })
-            };
-            tensors.insert(name, StoredTensor::new(shape, dtype, read));
+    /// The tensors, and their bytes in the file.
+    fn locate(&self, mut survey: Survey) -> Result<Vec<(Entry, std::ops::Range<u64>)>> {
+        while let Some(range) = survey.wants() {
+            survey.give(&self.read(range)?)?;
         }
-        Ok(Self { tensors })
+        let layout = survey.layout()?;
+        let mut data = Vec::with_capacity(layout.regions.len());
+        for region in &layout.regions {
+            data.push(if region.has_header {
+                let header = self.read(region.start..region.start + LOCAL as u64)?;
+                region.start + before_data(&header)? as u64
+            } else {
+                region.start
+            });
+            if data[data.len() - 1] + region.size > region.limit {
+                return Err(refused("an entry overlaps what follows it"));
+            }
+        }
+        let place = |tensor: Located| {
+            let start = data[tensor.region];
+            (tensor.entry, start + tensor.range.start..start + tensor.range.end)
+        };
+        Ok(layout.tensors.into_iter().map(place).collect())
     }
 }

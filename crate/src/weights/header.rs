@@ -78,7 +78,6 @@ impl Header {
     }
 
     /// The bytes in front of these tensors, in this order; padded so that data begins at a multiple of 16.
-    #[cfg(feature = "cli")]
     pub fn bytes(tensors: &[Entry], metadata: &[(&str, String)]) -> Vec<u8> {
         let notes: serde_json::Map<String, serde_json::Value> =
             metadata.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
@@ -100,7 +99,6 @@ impl Header {
     }
 }
 
-#[cfg(feature = "cli")]
 impl Entry {
     /// Bytes of the tensor.
     pub(super) fn bytes(&self) -> usize {
@@ -108,7 +106,6 @@ impl Entry {
     }
 }
 
-#[cfg(feature = "cli")]
 impl Dtype {
     /// Bytes of an element of the types that are written.
     pub(super) fn size(self) -> usize {

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use super::assembly::Assembly;
 use super::checkpoint::Checkpoint;
+use super::fingerprint::Fingerprint;
 use crate::Result;
 use crate::config::BlipConfig;
 use crate::kernels::Format;
@@ -31,13 +32,29 @@ pub fn load_as(
     device: &Device,
     halves: bool,
 ) -> Result<(Blip, Networks)> {
+    let (model, networks, _) = load_marked(config, checkpoint, device, halves)?;
+    Ok((model, networks))
+}
+
+/// As [`load_as`], with the fingerprints of the image encoder and of the projections of ITC.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_marked(
+    config: &BlipConfig,
+    checkpoint: &Checkpoint,
+    device: &Device,
+    halves: bool,
+) -> Result<(Blip, Networks, [Fingerprint; 2])> {
     let entries = checkpoint.entries();
     let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
     let mut assembly = Assembly::new(config, entries, device)?.in_halves(halves);
     for index in assembly.order() {
         assembly.accept(index, checkpoint.tensors[&names[index]].bytes()?)?;
     }
-    assembly.finish()
+    let fingerprints = [assembly.vision, assembly.itc];
+    let (model, networks) = assembly.finish(None)?;
+    Ok((model, networks, fingerprints))
 }
 
 /// Which networks a checkpoint holds; reads only what may be stored twice.

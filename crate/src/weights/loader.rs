@@ -8,11 +8,12 @@ use burn::tensor::Device;
 use sha2::{Digest, Sha256};
 
 use super::assembly::Assembly;
+use super::fingerprint::Fingerprint;
 use super::header::Header;
 use super::manifest::{FileEntry, Manifest, hex, sha256};
 use crate::config::BlipConfig;
 use crate::kernels::Format;
-use crate::model::{Blip, Networks};
+use crate::model::{Blip, Networks, VisionModel};
 use crate::{Error, ErrorKind, Result};
 
 /// Takes the bytes of a weights file in order, in pieces of any size, and returns a model.
@@ -59,9 +60,13 @@ struct Tensors {
 }
 
 impl Loader {
-    /// A loader of the manifest's weights onto `device`.
+    /// A loader of the manifest's first weights file onto `device`.
     pub fn new(manifest: &Manifest, device: &Device) -> Self {
-        let file = manifest.files.weights.clone();
+        Self::of_file(manifest.files.weights.clone(), manifest.config.clone(), device)
+    }
+
+    /// A loader of one weights file, of a model of this configuration, onto `device`.
+    pub fn of_file(file: FileEntry, config: BlipConfig, device: &Device) -> Self {
         let integrity = match &file.chunks {
             Some(chunks) => Integrity::Chunks {
                 size: usize::try_from(chunks.size).unwrap_or(usize::MAX),
@@ -71,7 +76,7 @@ impl Loader {
             None => Integrity::Whole { digest: Sha256::new(), fault: None },
         };
         Self {
-            config: manifest.config.clone(),
+            config,
             device: device.clone(),
             halves: false,
             file,
@@ -147,6 +152,14 @@ impl Loader {
     /// [`ErrorKind::Integrity`] when bytes are missing, or the file as a whole is not the manifest's;
     /// what was wrong with weights that could not be told before.
     pub fn finish(self) -> Result<(Blip, Networks)> {
+        self.finish_over(None)
+    }
+
+    /// As [`finish`](Self::finish), over `tower` where the file has no image encoder.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_over(self, tower: Option<VisionModel>) -> Result<(Blip, Networks)> {
         self.file.verify_size(self.received)?;
         if let Integrity::Whole { digest, fault } = self.integrity {
             self.file.verify_digest(&hex(&digest.finalize().into()))?;
@@ -155,11 +168,11 @@ impl Loader {
             }
         }
         match self.stage {
-            Stage::Tensors(tensors) => tensors.assembly.finish(),
+            Stage::Tensors(tensors) => tensors.assembly.finish(tower),
             // The file ends before its header does.
             Stage::Header(bytes) => {
                 let header = Header::parse(&bytes)?;
-                Assembly::new(&self.config, entries(header).0, &self.device)?.finish()
+                Assembly::new(&self.config, entries(header).0, &self.device)?.finish(tower)
             }
             Stage::Failed => Err(failed()),
         }
@@ -171,6 +184,19 @@ impl Loader {
             Stage::Tensors(tensors) => tensors.assembly.formats(),
             Stage::Header(_) | Stage::Failed => Vec::new(),
         }
+    }
+
+    /// Of the image encoder, and of the projections of ITC, as far as they were read.
+    pub fn fingerprints(&self) -> [Fingerprint; 2] {
+        match &self.stage {
+            Stage::Tensors(tensors) => [tensors.assembly.vision, tensors.assembly.itc],
+            Stage::Header(_) | Stage::Failed => Default::default(),
+        }
+    }
+
+    /// Bytes of the file that are still to come.
+    pub fn missing(&self) -> u64 {
+        self.file.bytes - self.received
     }
 
     /// The most bytes of the file, or of what was read from it, that were in host memory at a time.

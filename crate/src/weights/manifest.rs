@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", try_from = "AnyVersion")]
 pub struct Manifest {
-    /// Version of this format that is written: 2. Version 1 is read.
+    /// Version of this format: 2, or 3 with [`networks`](Self::networks). Version 1 is read.
     pub format_version: u32,
     /// Name of the model.
     pub id: String,
@@ -27,6 +27,46 @@ pub struct Manifest {
     /// What the model knows, in words a page can show; absent for converted checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub knows: Option<serde_json::Value>,
+    /// Further networks, over the image encoder of `files.weights` or one of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<FurtherNetwork>,
+    /// Where it was converted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
+}
+
+/// A further network, mostly a text network that shares the image encoder of the first file: the
+/// published checkpoints hold one task each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FurtherNetwork {
+    /// What it was trained for.
+    pub tasks: Vec<String>,
+    /// safetensors; without the tensors of an image encoder, unless it has its own.
+    pub weights: FileEntry,
+    /// Its dimensions, where they are not the manifest's; those of a shared image encoder are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<BlipConfig>,
+    /// Whether it has an image encoder of its own, in its file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vision: bool,
+    /// Where it was converted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
+}
+
+/// The file that a model was converted from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// `owner/name`.
+    pub repo: String,
+    /// The commit.
+    pub revision: String,
+    /// The weights file.
+    pub file: String,
+    /// Its SHA-256 in lower-case hex.
+    pub sha256: String,
 }
 
 /// The files of a model.
@@ -127,6 +167,9 @@ struct AnyVersion {
     dtype: Option<Precision>,
     licence: String,
     knows: Option<serde_json::Value>,
+    #[serde(default)]
+    networks: Vec<FurtherNetwork>,
+    source: Option<Origin>,
 }
 
 impl TryFrom<AnyVersion> for Manifest {
@@ -136,18 +179,24 @@ impl TryFrom<AnyVersion> for Manifest {
         let quantisation = match (any.format_version, any.quantisation, any.dtype) {
             (1, _, Some(dtype)) => Quantisation::uniform(dtype),
             (1, _, None) => return Err("missing field `dtype`".to_owned()),
-            (2, Some(quantisation), _) => quantisation,
-            (2, None, _) => return Err("missing field `quantisation`".to_owned()),
-            (version, ..) => return Err(format!("format version {version}, expected 1 or 2")),
+            (2 | 3, Some(quantisation), _) => quantisation,
+            (2 | 3, None, _) => return Err("missing field `quantisation`".to_owned()),
+            (version, ..) => return Err(format!("format version {version}, expected 1, 2 or 3")),
         };
-        let AnyVersion { format_version, id, tasks, config, files, licence, knows, .. } = any;
-        Ok(Self { format_version, id, tasks, config, files, quantisation, licence, knows })
+        if any.format_version < 3 && !any.networks.is_empty() {
+            return Err(format!("format version {} has no field `networks`, 3 has", any.format_version));
+        }
+        let AnyVersion { format_version, id, tasks, config, files, licence, knows, networks, source, .. } =
+            any;
+        Ok(Self { format_version, id, tasks, config, files, quantisation, licence, knows, networks, source })
     }
 }
 
 impl Manifest {
-    /// The format version that is written here; 1 is read too.
+    /// The format version of a model in one file.
     pub const FORMAT_VERSION: u32 = 2;
+    /// The format version of a model with further networks.
+    pub const FORMAT_VERSION_NETWORKS: u32 = 3;
 
     /// Reads and validates a manifest.
     ///
@@ -158,10 +207,42 @@ impl Manifest {
         let manifest: Self = serde_json::from_str(text)
             .map_err(|e| Error::new(ErrorKind::BadConfig, "manifest: not a blip.json").with_source(e))?;
         manifest.config.validate()?;
-        for file in [&manifest.files.weights, &manifest.files.vocab] {
+        for file in manifest.weights().chain([&manifest.files.vocab]) {
             file.check_chunks()?;
         }
+        for network in &manifest.networks {
+            let Some(config) = &network.config else { continue };
+            config.validate()?;
+            if !network.vision && config.vision_config != manifest.config.vision_config {
+                let message = format!(
+                    "manifest: the network of `{}` stands over another image encoder than the model's",
+                    network.weights.path
+                );
+                return Err(Error::new(ErrorKind::BadConfig, message));
+            }
+        }
         Ok(manifest)
+    }
+
+    /// Every weights file, the one with the image encoder first.
+    pub fn weights(&self) -> impl Iterator<Item = &FileEntry> {
+        std::iter::once(&self.files.weights).chain(self.networks.iter().map(|network| &network.weights))
+    }
+
+    /// What the networks were trained for, each task once.
+    pub fn all_tasks(&self) -> Vec<&str> {
+        let mut tasks: Vec<&str> = Vec::new();
+        for task in self.tasks.iter().chain(self.networks.iter().flat_map(|network| &network.tasks)) {
+            if !tasks.contains(&&**task) {
+                tasks.push(task);
+            }
+        }
+        tasks
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.weights().chain([&self.files.vocab]).map(|file| file.bytes).sum()
     }
 }
 

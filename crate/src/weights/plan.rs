@@ -208,8 +208,19 @@ fn networks_of(named: &Named<'_>, config: &BlipConfig) -> Result<Networks> {
         };
         Some(DecoderNetwork::Own { grounding_width })
     };
+    let twin =
+        |path: &str| path.contains(".crossattention.first.") || path.contains(".crossattention.second.");
+    let nlvr2 = has("nlvr2.") || named.keys().any(|(path, _)| twin(path));
     let tied_lm = !named.contains_key(&("lm.decoder".to_owned(), Field::Values));
-    Ok(Networks { text_encoder, decoder, tied_lm, itc: has("itc."), itm: has("itm.") })
+    Ok(Networks {
+        vision: has("vision."),
+        text_encoder,
+        decoder,
+        tied_lm,
+        itc: has("itc."),
+        itm: has("itm."),
+        nlvr2,
+    })
 }
 
 /// What is wrong, so that one error names all of it.

@@ -16,11 +16,15 @@ const DEVIATION: f32 = 0.02;
 /// A captioner of this shape in Hugging Face's layout: weights and biases normal with deviation 0.02,
 /// norms near 1. The same seed gives the same numbers on every machine.
 pub fn random_checkpoint(config: &BlipConfig, seed: u64) -> Checkpoint {
-    let networks = Networks::caption(config.vision_config.hidden_size);
+    random_networks(config, &Networks::caption(config.vision_config.hidden_size), seed)
+}
+
+/// As [`random_checkpoint`], with these networks.
+pub fn random_networks(config: &BlipConfig, networks: &Networks, seed: u64) -> Checkpoint {
     let mut tensors = BTreeMap::new();
-    for parameter in schema(config, &networks, &Device::flex()) {
+    for parameter in schema(config, networks, &Device::flex()) {
         for (index, part) in parameter.parts.into_iter().enumerate() {
-            let name = hugging_face(&part.path).expect("what a captioner needs has a name in files");
+            let name = hugging_face(&part.path).expect("what a network needs has a name in files");
             let mean = if parameter.kind == Kind::Norm && index == 0 { 1.0 } else { 0.0 };
             let (start, len) = (mix(seed ^ mix(hash(&name))), part.rows * part.columns);
             let read = move || {

@@ -20,8 +20,10 @@ pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// matrix, [`ErrorKind::Gpu`] when reading fails.
 pub fn named_tensors(model: &Blip) -> Result<NamedTensors> {
     let mut tensors = NamedTensors::new();
+    let twin = model.nlvr2.is_some();
     for tensor in model.collect(None, None, false) {
         let (path, kind) = parameter_path(&tensor.name);
+        let path = if twin { of_twin(&path) } else { path };
         let shape = tensor.shape.to_vec();
         let kind = kind.unwrap_or(if shape.len() == 1 { Kind::Vector } else { Kind::Matrix });
         if path.ends_with(".codes") || path.ends_with(".scales") {
@@ -59,6 +61,19 @@ fn parameter_path(field: &str) -> (String, Option<Kind>) {
         path => path,
     };
     (path, None)
+}
+
+/// The path of a parameter of a network with two cross-attentions, of which the fields name the second.
+fn of_twin(path: &str) -> String {
+    match path.split_once(".crossattention.") {
+        Some((layer, rest)) => match rest.strip_prefix("twin.") {
+            Some(rest) if rest.starts_with("merge.") => format!("{layer}.crossattention.{rest}"),
+            Some(rest) => format!("{layer}.crossattention.second.{rest}"),
+            None if rest.starts_with("layer_norm") => path.to_owned(),
+            None => format!("{layer}.crossattention.first.{rest}"),
+        },
+        None => path.to_owned(),
+    }
 }
 
 impl From<NamedTensors> for Checkpoint {

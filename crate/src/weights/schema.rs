@@ -53,6 +53,7 @@ pub struct Part {
 pub fn schema(config: &BlipConfig, networks: &Networks, device: &Device) -> Vec<Parameter> {
     let mut census = Census { device: device.clone(), patch: config.vision_config.patch_size, asked: vec![] };
     Blip::build(&mut census, config, networks);
+    census.asked.retain(|parameter| networks.vision || !parameter.path.starts_with("vision."));
     census.asked
 }
 

@@ -280,7 +280,7 @@ fn manifests_of_both_versions_are_read_and_others_are_not() {
     assert_eq!((parsed.quantisation, parsed.quantisation.to_string()), (MIXED, "q8/q4".to_owned()));
     assert_eq!(Manifest::from_json(&serde_json::to_string(&parsed).unwrap()).unwrap(), parsed);
     for (pointer, value) in [
-        ("/formatVersion", serde_json::json!(3)),
+        ("/formatVersion", serde_json::json!(4)),
         ("/quantisation", serde_json::json!({"vision": "q8"})),
         ("/quantisation/text", serde_json::json!("q2")),
         ("/files/weights/chunks/size", serde_json::json!(0)),

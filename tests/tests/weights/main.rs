@@ -43,9 +43,26 @@ fn every_name_in_a_public_checkpoint_has_a_meaning_of_its_own() {
 fn every_public_layout_loads_completely() {
     let vqa_decoder = Some(DecoderNetwork::Own { grounding_width: NARROW });
     let caption = |width| Networks::caption(width);
-    let matching = Networks { text_encoder: true, decoder: None, tied_lm: true, itc: true, itm: true };
-    let vqa = Networks { text_encoder: true, decoder: vqa_decoder, tied_lm: true, itc: false, itm: false };
+    let matching = Networks {
+        vision: true,
+        text_encoder: true,
+        decoder: None,
+        tied_lm: true,
+        itc: true,
+        itm: true,
+        nlvr2: false,
+    };
+    let vqa = Networks {
+        vision: true,
+        text_encoder: true,
+        decoder: vqa_decoder,
+        tied_lm: true,
+        itc: false,
+        itm: false,
+        nlvr2: false,
+    };
     let pretrain = Networks { decoder: Some(DecoderNetwork::Shared), ..matching.clone() };
+    let nlvr2 = Networks { itc: false, itm: false, nlvr2: true, ..matching.clone() };
     let expected = BTreeMap::from([
         ("hf caption base", caption(NARROW)),
         ("hf caption large", caption(NARROW_LARGE)),
@@ -53,6 +70,7 @@ fn every_public_layout_loads_completely() {
         ("hf itm large", matching.clone()),
         ("hf vqa base", vqa.clone()),
         ("pth caption base", caption(NARROW)),
+        ("pth nlvr base", nlvr2),
         ("pth pretrain base", pretrain),
         ("pth retrieval base", matching),
         ("pth vqa base", vqa),
@@ -100,6 +118,7 @@ fn narrowed(table: &Layout, large: bool, shared: bool) -> Checkpoint {
     let size = |dim: usize, vision: bool| match dim {
         768 => NARROW,
         1024 => NARROW_LARGE,
+        1536 => 2 * NARROW,
         2304 => 3 * NARROW,
         3072 if vision && large => 3 * NARROW_LARGE,
         3072 | 4096 => 40,
@@ -269,7 +288,7 @@ fn missing_tensors_are_named() {
         ErrorKind::WeightsMissing,
         &["crossattention.key.weight"],
     );
-    refused(|tensors| tensors.clear(), ErrorKind::WeightsMissing, &["vision"]);
+    refused(|tensors| tensors.clear(), ErrorKind::WeightsMissing, &["image encoder"]);
 }
 
 #[test]

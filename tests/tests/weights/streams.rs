@@ -34,6 +34,8 @@ fn manifest(config: &BlipConfig, bytes: &[u8], chunk: Option<usize>) -> Manifest
         quantisation: MIXED,
         licence: "MIT".to_owned(),
         knows: None,
+        networks: Vec::new(),
+        source: None,
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         models.push(json!({
             "id": manifest.id,
             "path": format!("{name}/blip.json"),
-            "tasks": manifest.tasks,
-            "bytes": manifest.files.weights.bytes + manifest.files.vocab.bytes,
+            "tasks": manifest.all_tasks(),
+            "bytes": manifest.bytes(),
             "quantisation": manifest.quantisation,
             "licence": manifest.licence,
         }));

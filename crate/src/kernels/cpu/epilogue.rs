@@ -1,5 +1,6 @@
 //! What happens to a product's elements before they are stored.
 
+use super::super::contract::Activation;
 use super::gelu::gelu;
 use super::isa::Isa;
 use super::pack::PANEL;
@@ -9,8 +10,8 @@ use super::pack::PANEL;
 pub struct Epilogue<'a> {
     /// Added first: `[outputs]`.
     pub bias: Option<&'a [f32]>,
-    /// Whether GELU follows.
-    pub gelu: bool,
+    /// What follows.
+    pub activation: Activation,
     /// Added last: `[rows, outputs]`.
     pub residual: Option<&'a [f32]>,
 }
@@ -56,9 +57,12 @@ impl Epilogue<'_> {
     #[inline(always)]
     fn apply<S: Isa>(&self, simd: S, x: S::F, bias: Option<S::F>, residual: Option<S::F>) -> S::F {
         let mut x = bias.map_or(x, |bias| simd.add(x, bias));
-        if self.gelu {
-            x = gelu(simd, x);
-        }
+        x = match self.activation {
+            Activation::None => x,
+            Activation::Gelu => gelu(simd, x),
+            Activation::Relu => simd.max(simd.splat(0.0), x),
+            Activation::Half => simd.mul(x, simd.splat(0.5)),
+        };
         residual.map_or(x, |residual| simd.add(x, residual))
     }
 }

@@ -6,8 +6,8 @@ use burn::tensor::{Bytes, DType, Element, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 use super::super::contract::{
-    Activation, AdvanceSpec, AttentionSpec, EmbedSpec, Format, Kernels, LinearSpec, MatrixTensors, Normed,
-    Place, StepAttentionSpec, state,
+    AdvanceSpec, AttentionSpec, EmbedSpec, Format, Kernels, LinearSpec, MatrixTensors, Normed, Place,
+    StepAttentionSpec, state,
 };
 use super::epilogue::Epilogue;
 use super::pack::{self, PackedMatrix};
@@ -43,7 +43,7 @@ impl Kernels for Flex {
         let x = normed_x.as_deref().unwrap_or_else(|| floats(&x));
         let epilogue = Epilogue {
             bias: bias.as_ref().map(floats),
-            gelu: spec.activation == Activation::Gelu,
+            activation: spec.activation,
             residual: normed_residual.as_deref().or_else(|| residual.as_ref().map(floats)),
         };
         let mut out = vec![0.0; rows * outputs];
@@ -129,6 +129,14 @@ impl Kernels for Flex {
         let out = gather::assemble(floats(&patches), floats(&class), floats(&positions), batch);
         let rows = out.len() / width;
         tensor(out, [rows, width])
+    }
+
+    fn join(a: FlexTensor, b: FlexTensor, rows: usize, widths: [usize; 2]) -> FlexTensor {
+        tensor(gather::join(floats(&a), floats(&b), widths), [rows, widths[0] + widths[1]])
+    }
+
+    fn rows(x: FlexTensor, first: usize, count: usize, width: usize) -> FlexTensor {
+        tensor(floats(&x)[first * width..][..count * width].to_vec(), [count, width])
     }
 
     fn top_k(logits: FlexTensor, rows: usize, vocab: usize, k: usize) -> FlexTensor {

@@ -73,7 +73,7 @@ fn a_linear_layer_norms_what_its_spec_names() {
     for (rows, inputs, outputs) in [(1, 32, 5), (3, 64, 64), (7, 40, 33)] {
         for normed in [Normed::Neither, Normed::Input { epsilon: 1e-5 }, Normed::Residual { epsilon: 1e-12 }]
         {
-            for activation in [Activation::None, Activation::Gelu] {
+            for activation in [Activation::None, Activation::Gelu, Activation::Relu, Activation::Half] {
                 for extra in [0, 9] {
                     let row_stride = inputs + extra;
                     let spec = LinearSpec { row_stride, activation, normed, ..spec(rows, inputs, outputs) };

@@ -174,6 +174,7 @@ fn dots<S: Isa, const R: usize, const C: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::contract::Activation;
     use super::super::samples::Samples;
     use super::*;
 
@@ -187,7 +188,8 @@ mod tests {
                 let weights = samples.floats(outputs * inputs);
                 let bias = samples.floats(outputs);
                 let residual = samples.floats(rows * outputs);
-                let epilogue = Epilogue { bias: Some(&bias), gelu: false, residual: Some(&residual) };
+                let epilogue =
+                    Epilogue { bias: Some(&bias), activation: Activation::None, residual: Some(&residual) };
                 for level in Level::available() {
                     let mut out = vec![f32::NAN; rows * outputs];
                     product(level, &x, stride, rows, &weights, inputs, epilogue, &mut out);

@@ -37,9 +37,25 @@ pub fn assemble(patches: &[f32], class: &[f32], positions: &[f32], batch: usize)
     out
 }
 
+/// Each row of `a` with the same row of `b` behind it, rows of these widths.
+pub fn join(a: &[f32], b: &[f32], [left, right]: [usize; 2]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(a.len() + b.len());
+    for (a, b) in a.chunks_exact(left).zip(b.chunks_exact(right)) {
+        out.extend_from_slice(a);
+        out.extend_from_slice(b);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_joined_one_to_one() {
+        let out = join(&[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0], [2, 1]);
+        assert_eq!(out, [1.0, 2.0, 5.0, 3.0, 4.0, 6.0]);
+    }
 
     #[test]
     fn an_embedding_is_a_row_plus_a_position() {

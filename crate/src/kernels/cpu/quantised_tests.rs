@@ -8,7 +8,7 @@ use super::isa::Level;
 use super::pack::{Packed, PackedMatrix, Shape, pack};
 use super::quantised::{linear_packed, product};
 use super::samples::Samples;
-use crate::kernels::Format;
+use crate::kernels::{Activation, Format};
 
 const SHAPES: [(Format, usize, usize, usize); 9] = [
     (Format::Q8, 64, 17, 768),
@@ -92,7 +92,8 @@ fn products_stay_within_the_error_of_seven_bit_activations() {
         let x = samples.floats((rows - 1) * stride + shape.inputs);
         let bias = samples.floats(shape.outputs);
         let residual = samples.floats(rows * shape.outputs);
-        let epilogue = Epilogue { bias: Some(&bias), gelu: false, residual: Some(&residual) };
+        let epilogue =
+            Epilogue { bias: Some(&bias), activation: Activation::None, residual: Some(&residual) };
         let mut found = vec![f32::NAN; rows * shape.outputs];
         linear_packed(&x, stride, rows, matrix, epilogue, &mut found);
         let mut weights = vec![0.0; shape.inputs];
@@ -128,7 +129,7 @@ fn every_level_rounds_within_a_few_units_of_the_portable_one() {
         let x = samples.floats(rows * stride);
         let codes = Activations::quantise(&x, stride, rows, shape.inputs, shape.group);
         let bias = samples.floats(shape.outputs);
-        let epilogue = Epilogue { bias: Some(&bias), gelu: true, residual: None };
+        let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Gelu, residual: None };
         let mut expected = vec![f32::NAN; rows * shape.outputs];
         product(Level::Portable, &codes, matrix, epilogue, &mut expected);
         for level in Level::available() {

@@ -3,7 +3,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn_cubecl::CubeBackend;
 
-use super::{attention, choose, embed, layer_norm, linear};
+use super::{attention, choose, embed, join, layer_norm, linear, rows};
 use crate::kernels::{
     AdvanceSpec, AttentionSpec, EmbedSpec, Kernels, LinearSpec, MatrixTensors, StepAttentionSpec,
 };
@@ -71,6 +71,19 @@ impl Kernels for CubeBackend {
         width: usize,
     ) -> FloatTensor<Self> {
         embed::assemble(patches, class, positions, batch, width)
+    }
+
+    fn join(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        rows: usize,
+        widths: [usize; 2],
+    ) -> FloatTensor<Self> {
+        join::join(a, b, rows, widths)
+    }
+
+    fn rows(x: FloatTensor<Self>, first: usize, count: usize, width: usize) -> FloatTensor<Self> {
+        rows::rows(x, first, count, width)
     }
 
     fn top_k(logits: FloatTensor<Self>, rows: usize, vocab: usize, k: usize) -> FloatTensor<Self> {

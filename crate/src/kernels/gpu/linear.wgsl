@@ -148,6 +148,12 @@ fn finish(row: u32, n: u32, product: f32) {
 #if gelu
     v = gelu(v);
 #end
+#if relu
+    v = max(v, 0.0);
+#end
+#if half
+    v *= 0.5;
+#end
 #if residual
 #if norm_residual
     let plain = f32(residual[row * info.outputs + n]);

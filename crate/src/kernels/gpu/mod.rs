@@ -9,6 +9,7 @@ mod attention;
 mod choose;
 mod cube;
 mod embed;
+mod join;
 pub(crate) mod launch;
 mod layer_norm;
 mod linear;
@@ -16,6 +17,7 @@ mod linear;
 #[doc(hidden)]
 pub mod probes;
 mod replay;
+mod rows;
 
 pub use adapter::Adapter;
 pub use replay::{Recorder, Recording};
@@ -59,7 +61,7 @@ pub fn sources() -> Vec<(String, String)> {
     fn named<S: Shader>(shader: S) -> (String, String) {
         (format!("{shader:?}"), shader.source())
     }
-    let mut all = Vec::new();
+    let mut all = vec![named(rows::Rows), named(join::Join)];
     for float in [Float::F32, Float::F16] {
         all.extend(layer_norm::variants(float).into_iter().map(named));
         let (many, few, step) = attention::variants(float);

@@ -27,6 +27,8 @@ pub(super) fn linear(
             out.push(match spec.activation {
                 Activation::None => y,
                 Activation::Gelu => gelu(y),
+                Activation::Relu => y.max(0.0),
+                Activation::Half => y / 2.0,
             });
         }
     }

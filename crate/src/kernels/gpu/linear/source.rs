@@ -200,6 +200,8 @@ impl Shader for Linear {
                 ("norm_residual", self.norm_residual),
                 ("staged", self.staged),
                 ("gelu", self.activation == Activation::Gelu),
+                ("relu", self.activation == Activation::Relu),
+                ("half", self.activation == Activation::Half),
                 ("ragged", self.ragged),
                 ("subgroups", subgroups),
             ]),
@@ -329,6 +331,8 @@ pub(crate) fn variants(float: Float) -> Vec<Linear> {
                 all.push(Linear { norm_input: true, staged: true, ..plain });
             }
             all.push(Linear { bias: true, residual: true, norm_residual: few, ..plain });
+            all.push(Linear { activation: Activation::Relu, bias: true, ..plain });
+            all.push(Linear { activation: Activation::Half, bias: true, residual: true, ..plain });
         }
     }
     all

@@ -145,6 +145,8 @@ fn agrees(gpu: &Gpu, noise: &mut Noise, spec: LinearSpec, operands: Operands, fl
             let active = match spec.activation {
                 Activation::None => sum,
                 Activation::Gelu => sum * 0.5 * (1.0 + erf(sum * std::f64::consts::FRAC_1_SQRT_2)),
+                Activation::Relu => sum.max(0.0),
+                Activation::Half => sum / 2.0,
             };
             expected.push(active + added.as_ref().map_or(0.0, |values| values[n]));
         }
@@ -165,6 +167,8 @@ fn format_agrees(format: Format, groups: &[usize]) {
         (Activation::Gelu, true, false, Normed::Input { epsilon: EPSILON }),
         (Activation::None, true, true, Normed::Residual { epsilon: EPSILON }),
         (Activation::Gelu, true, true, Normed::Neither),
+        (Activation::Relu, true, false, Normed::Neither),
+        (Activation::Half, true, true, Normed::Residual { epsilon: EPSILON }),
     ];
     for (float, adapter) in gpu.kinds() {
         adapter.set();

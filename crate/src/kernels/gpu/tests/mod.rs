@@ -2,6 +2,7 @@
 
 mod attention;
 mod choose;
+mod join;
 mod rows;
 mod steps;
 

@@ -5,6 +5,7 @@ use half::f16;
 use super::super::embed::{assemble, embed};
 use super::super::launch::Float;
 use super::super::layer_norm::{layer_norm, normalise};
+use super::super::rows::rows;
 use super::{Gpu, Noise, assert_close, read};
 use crate::kernels::{EmbedSpec, Format, MatrixTensors, Place, state};
 
@@ -185,6 +186,24 @@ fn assemble_puts_the_class_token_before_each_image() {
                 expected.extend(tokens.zip(&positions64).map(|(token, position)| token + position));
             }
             assert_close(&found, &expected, float, &format!("{batch} x {patches} x {width}"));
+        }
+    }
+}
+
+#[test]
+fn some_rows_are_copied_as_they_are() {
+    let Some(gpu) = Gpu::open() else { return };
+    let mut noise = Noise(6);
+    // The last needs more workgroups than one dimension has.
+    for (all, width, first, count) in [(1, 4, 0, 1), (9, 12, 3, 4), (7, 768, 6, 1), (40_000, 128, 1, 39_999)]
+    {
+        for (float, adapter) in gpu.kinds() {
+            adapter.set();
+            let (x, x64) = gpu.floats(&noise.floats(all * width, 2.0), float);
+            let found = read(&rows(x, first, count, width));
+            let expected = &x64[first * width..][..count * width];
+            assert!(found.iter().zip(expected).all(|(a, b)| a == b), "{count} of {all} x {width}");
+            assert_eq!(found.len(), expected.len());
         }
     }
 }

@@ -1,0 +1,90 @@
+//! Compiles what tasks need before anybody waits for it.
+
+use image::RgbImage;
+
+use super::ask::AskOptions;
+use super::caption::{CaptionOptions, CaptionProgress};
+use super::matching::{Convention, MatchOptions};
+use super::part::Task;
+use super::picture::Picture;
+use super::session::Session;
+use crate::generate::{Control, GenerateConfig};
+use crate::{ErrorKind, Result};
+
+/// The searches that are warmed up: greedy, and with as many beams as the reference uses.
+const BEAMS: [usize; 2] = [1, 3];
+/// Enough to run the prompt, cached steps, and for beams a reorder.
+const TOKENS: usize = 4;
+
+/// One thing to try.
+#[derive(Clone, Copy)]
+enum Trial {
+    Caption(usize),
+    Ask,
+    Match,
+}
+
+impl Session {
+    /// Compiles every GPU pipeline that the usual calls use, by asking about a blank picture in steps,
+    /// and takes the memory that they will need.
+    ///
+    /// `on_progress` is told how many steps of how many are done. The device is waited for after each,
+    /// so that a browser's event loop turns in between.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub async fn warm_up(&self, on_progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
+        let has = |task| self.part(task).is_ok();
+        let mut trials = Vec::new();
+        if has(Task::Caption) {
+            trials.extend(BEAMS.map(Trial::Caption));
+        }
+        if has(Task::Vqa) {
+            trials.push(Trial::Ask);
+        }
+        if has(Task::Itm) || has(Task::Itc) {
+            trials.push(Trial::Match);
+        }
+        let Some(part) = self.parts.first() else { return Ok(()) };
+        let size = u32::try_from(part.square()[0]).unwrap_or(1);
+        let steps = 1 + trials.len();
+        let blank = self.encode(&RgbImage::from_pixel(size, size, image::Rgb([255; 3]))).await?;
+        on_progress(1, steps);
+        for (done, trial) in trials.into_iter().enumerate() {
+            match self.attempt(&blank, trial).await {
+                Err(error) if error.kind() != ErrorKind::Aborted => return Err(error),
+                _ => on_progress(2 + done, steps),
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, blank: &Picture, trial: Trial) -> Result<()> {
+        match trial {
+            Trial::Caption(num_beams) => {
+                // Room for a caption of the usual length, of which only the beginning is written.
+                let generate = GenerateConfig { num_beams, min_length: 20, ..GenerateConfig::default() };
+                let options = CaptionOptions { generate, ..CaptionOptions::default() };
+                let mut tokens = 0;
+                let mut enough = |_: CaptionProgress| {
+                    tokens += 1;
+                    if tokens < TOKENS { Control::Continue } else { Control::Cancel }
+                };
+                self.caption_picture(blank, &options, &mut enough).await.map(|_| ())
+            }
+            Trial::Ask => {
+                let mut events = 0;
+                let mut enough = |_: super::request::Event<'_>| {
+                    events += 1;
+                    if events < TOKENS { Control::Continue } else { Control::Cancel }
+                };
+                self.ask(blank, &AskOptions::new("a"), &mut enough).await.map(|_| ())
+            }
+            Trial::Match => {
+                let texts = vec!["a".to_owned()];
+                let options = MatchOptions { texts, heads: None, convention: Convention::Orig };
+                self.match_texts(blank, &options, &mut |_, _| Control::Continue).await.map(|_| ())
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Sessions of several models: which of them answers, what they share, and what is refused.
+
+use std::fs;
+
+use blip_web::config::BlipConfig;
+use blip_web::convert::{ModelDirectory, convert};
+use blip_web::device::{DeviceKind, OpenDevice, block_on};
+use blip_web::generate::Control;
+use blip_web::image::{ImageOptions, decode};
+use blip_web::tasks::{Answer, Event, ModelLoader, Part, Picture, Request, Session, Task};
+use blip_web::weights::manifest::FurtherNetwork;
+use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation};
+use blip_web::{ErrorKind, Result};
+use image::RgbImage;
+
+fn folder() -> std::path::PathBuf {
+    blip_tests::corpus::fixtures().join("networks")
+}
+
+fn device() -> OpenDevice {
+    block_on(OpenDevice::open(DeviceKind::Cpu)).expect("this build has burn-flex")
+}
+
+fn vocab() -> Vec<u8> {
+    fs::read(folder().join("vocab.txt")).expect("a fixture")
+}
+
+fn open(name: &str) -> (BlipConfig, Checkpoint) {
+    let folder = folder().join(name);
+    let config = fs::read_to_string(folder.join("config.json")).expect("a fixture");
+    let checkpoint = Checkpoint::open(&folder.join("model.safetensors")).expect("a fixture");
+    (BlipConfig::from_json(&config).expect("a fixture"), checkpoint)
+}
+
+fn part(name: &str, device: &OpenDevice) -> Part {
+    let (config, checkpoint) = open(name);
+    Part::from_checkpoint(&config, &checkpoint, &vocab(), device).expect("a fixture")
+}
+
+fn alone(name: &str, device: &OpenDevice) -> Session {
+    let mut session = Session::new(device);
+    session.add(vec![part(name, device)]).expect("one model serves its tasks");
+    session
+}
+
+fn pictures() -> Vec<RgbImage> {
+    let read = |nth: usize| {
+        let bytes = fs::read(folder().join(format!("pictures/{nth}.png"))).expect("a fixture");
+        decode(&bytes, &ImageOptions::default()).expect("a picture")
+    };
+    (0..3).map(read).collect()
+}
+
+fn ask(session: &Session, request: &str, pictures: &[Picture]) -> Result<Answer> {
+    block_on(session.answer(&Request::from_json(request)?, pictures, &mut |_| Control::Continue))
+}
+
+/// Milliseconds are never the same twice.
+fn timeless(answer: Answer) -> (serde_json::Value, Vec<Vec<f32>>) {
+    let mut json: serde_json::Value = serde_json::from_str(&answer.json).expect("JSON");
+    for result in json["results"].as_array_mut().expect("a list") {
+        if let Some(result) = result.as_object_mut() {
+            result.remove("ms");
+        }
+    }
+    (json, answer.floats)
+}
+
+const REQUESTS: [(&str, &str); 8] = [
+    ("caption", r#"{"task":"caption","numBeams":3,"maxLength":12}"#),
+    ("caption", r#"{"task":"caption","maxLength":9,"prompt":"a"}"#),
+    ("vqa", r#"{"task":"ask","question":"what is it?"}"#),
+    ("vqa", r#"{"task":"ask","question":"what?","answers":["a","the","of it"],"candidates":2}"#),
+    ("itm", r#"{"task":"match","texts":["a dog","the red one on it"]}"#),
+    ("itm", r#"{"task":"classify","labels":["dog","cat"],"templates":["a {}","the {}"]}"#),
+    ("itm", r#"{"task":"embed","kind":"image"}"#),
+    ("itm", r#"{"task":"embed","kind":"multimodal","texts":["a dog"]}"#),
+];
+
+#[test]
+fn models_together_answer_as_each_alone_and_share_what_is_equal() {
+    let device = device();
+    let mut all = Session::new(&device);
+    all.add(["caption", "vqa", "itm"].map(|name| part(name, &device)).into()).unwrap();
+    assert_eq!(all.tasks(), [Task::Caption, Task::Vqa, Task::Itm, Task::Itc]);
+    assert_eq!(all.towers(), 1, "the image encoders of this corpus are equal");
+    let images = pictures();
+    let together = block_on(all.encode_many(&images)).unwrap();
+    for (name, request) in REQUESTS {
+        let session = alone(name, &device);
+        let one_by_one: Vec<Picture> =
+            images.iter().map(|image| block_on(session.encode(image)).unwrap()).collect();
+        let expected = timeless(ask(&session, request, &one_by_one).unwrap());
+        assert_eq!(timeless(ask(&all, request, &together).unwrap()), expected, "{request}");
+        assert_eq!(timeless(ask(&all, request, &together).unwrap()), expected, "{request}, again");
+    }
+}
+
+#[test]
+fn an_image_encoder_of_its_own_is_run_when_it_is_asked_for() {
+    let device = device();
+    let (config, mut checkpoint) = open("vqa");
+    let name = "vision_model.post_layernorm.bias";
+    let (shape, dtype) = (checkpoint.tensors[name].shape.clone(), checkpoint.tensors[name].dtype);
+    let zeros = vec![0; checkpoint.tensors[name].bytes().unwrap().len()];
+    let changed = blip_web::weights::StoredTensor::new(shape, dtype, move || Ok(zeros.clone()));
+    checkpoint.tensors.insert(name.to_owned(), changed);
+    let other = || Part::from_checkpoint(&config, &checkpoint, &vocab(), &device).unwrap();
+    let mut both = Session::new(&device);
+    both.add(vec![part("caption", &device), other()]).unwrap();
+    assert_eq!(both.towers(), 2);
+    let mut single = Session::new(&device);
+    single.add(vec![other()]).unwrap();
+    let images = pictures();
+    for (session, request) in [(&alone("caption", &device), REQUESTS[0].1), (&single, REQUESTS[2].1)] {
+        let expected = ask(session, request, &block_on(session.encode_many(&images)).unwrap()).unwrap();
+        let found = ask(&both, request, &block_on(both.encode_many(&images)).unwrap()).unwrap();
+        assert_eq!(timeless(found), timeless(expected));
+    }
+}
+
+#[test]
+fn what_no_network_was_trained_for_has_its_code() {
+    let device = device();
+    let session = alone("caption", &device);
+    let picture = block_on(session.encode(&pictures()[0])).unwrap();
+    for request in [
+        REQUESTS[2].1,
+        REQUESTS[4].1,
+        REQUESTS[5].1,
+        REQUESTS[6].1,
+        r#"{"task":"caption","matchScore":true}"#,
+        r#"{"task":"classify","labels":["a"],"head":"itm"}"#,
+    ] {
+        let error = ask(&session, request, std::slice::from_ref(&picture)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TaskUnsupported, "{request}: {error}");
+        assert!(error.message().contains("caption"), "{error} says what there is");
+    }
+    let mut session = alone("itm", &device);
+    let error = session.add(vec![part("itm", &device)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadOption, "two models for one task: {error}");
+    assert_eq!(session.limit(&[Task::Vqa]).unwrap_err().kind(), ErrorKind::TaskUnsupported);
+    session.limit(&[Task::Itc]).unwrap();
+    assert_eq!(session.tasks(), [Task::Itc]);
+    let error = block_on(Session::new(&device).encode(&pictures()[0])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TaskUnsupported);
+}
+
+#[test]
+fn a_picture_of_an_earlier_session_is_refused() {
+    let device = device();
+    let mut session = alone("caption", &device);
+    let picture = block_on(session.encode(&pictures()[0])).unwrap();
+    let (config, mut checkpoint) = open("vqa");
+    let name = "vision_model.post_layernorm.bias";
+    let tensor = checkpoint.tensors[name].clone();
+    let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), tensor.elements()).flatten().collect();
+    let ones = blip_web::weights::StoredTensor::new(tensor.shape, tensor.dtype, move || Ok(ones.clone()));
+    checkpoint.tensors.insert(name.to_owned(), ones);
+    session.add(vec![Part::from_checkpoint(&config, &checkpoint, &vocab(), &device).unwrap()]).unwrap();
+    assert_eq!(ask(&session, REQUESTS[2].1, &[picture]).unwrap_err().kind(), ErrorKind::BadOption);
+}
+
+#[test]
+fn every_long_call_can_be_cancelled() {
+    let device = device();
+    for (name, request) in REQUESTS {
+        let session = alone(name, &device);
+        let pictures = block_on(session.encode_many(&pictures())).unwrap();
+        let request = Request::from_json(request).unwrap();
+        let mut events = 0;
+        let mut cancel = |_: Event<'_>| {
+            events += 1;
+            Control::Cancel
+        };
+        let error = block_on(session.answer(&request, &pictures, &mut cancel)).unwrap_err();
+        assert_eq!((error.kind(), events), (ErrorKind::Aborted, 1), "{request:?}");
+    }
+}
+
+/// The model directory of one checkpoint: its manifest and its weights.
+fn container(name: &str, over: bool) -> (Manifest, Vec<u8>) {
+    let (config, mut checkpoint) = open(name);
+    if over {
+        checkpoint.tensors.retain(|name, _| !name.starts_with("vision_model."));
+    }
+    let directory = ModelDirectory {
+        id: "several".to_owned(),
+        config,
+        tasks: None,
+        licence: "MIT".to_owned(),
+        knows: None,
+    };
+    let mut bytes = Vec::new();
+    let quantisation = Quantisation::uniform(Precision::F32);
+    let (manifest, _) = convert(&directory, &checkpoint, &vocab(), quantisation, &mut bytes, &mut |_, _| {})
+        .expect("the fixture can be converted");
+    (manifest, bytes)
+}
+
+#[test]
+fn one_manifest_lists_several_text_networks_over_one_image_encoder() {
+    let device = device();
+    let (mut manifest, mut bytes) = container("caption", false);
+    manifest.format_version = Manifest::FORMAT_VERSION_NETWORKS;
+    for name in ["vqa", "itm"] {
+        let (further, own) = container(name, true);
+        let (tasks, config) = (further.tasks, Some(further.config));
+        let weights = further.files.weights;
+        manifest.networks.push(FurtherNetwork { tasks, weights, config, vision: false, source: None });
+        bytes.extend(own);
+    }
+    let text = serde_json::to_string(&manifest).unwrap();
+    let manifest = Manifest::from_json(&text).unwrap();
+    assert_eq!(manifest.weights().count(), 3);
+    let old = text.replace("\"formatVersion\":3", "\"formatVersion\":2");
+    assert_eq!(Manifest::from_json(&old).unwrap_err().kind(), ErrorKind::BadConfig);
+    // In pieces that do not end where files do.
+    for piece in [bytes.len(), 999] {
+        let mut loader = ModelLoader::new(manifest.clone(), &device);
+        for piece in bytes.chunks(piece) {
+            loader.push(piece).unwrap();
+        }
+        let mut session = Session::new(&device);
+        session.add(loader.finish(&vocab()).unwrap()).unwrap();
+        assert_eq!(session.towers(), 1);
+        let pictures = block_on(session.encode_many(&pictures())).unwrap();
+        for (name, request) in REQUESTS {
+            let single = alone(name, &device);
+            let own = block_on(single.encode_many(&self::pictures())).unwrap();
+            let expected = timeless(ask(&single, request, &own).unwrap());
+            assert_eq!(timeless(ask(&session, request, &pictures).unwrap()), expected, "{request}");
+        }
+    }
+    let short = &bytes[..bytes.len() - 1];
+    let mut loader = ModelLoader::new(manifest.clone(), &device);
+    loader.push(short).unwrap();
+    assert_eq!(loader.finish(&vocab()).unwrap_err().kind(), ErrorKind::Integrity);
+    let mut loader = ModelLoader::new(manifest.clone(), &device);
+    loader.push(&bytes).unwrap();
+    assert_eq!(loader.push(&[0]).unwrap_err().kind(), ErrorKind::Integrity);
+    // Alone, a file without an image encoder is no model.
+    let (further, weights) = container("itm", true);
+    let mut loader = ModelLoader::new(further, &device);
+    loader.push(&weights).unwrap();
+    assert_eq!(loader.finish(&vocab()).unwrap_err().kind(), ErrorKind::WeightsMissing);
+}

@@ -1,0 +1,199 @@
+//! Every task through `Session::answer` on every device, against the corpus of `fixtures/tasks/`.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use blip_tests::calls::{Calls, Tolerance, picture, session};
+use blip_tests::compare::Report;
+use blip_tests::on_every_device;
+use blip_tests::place::Place;
+use blip_web::device::block_on;
+use blip_web::generate::Control;
+use blip_web::tasks::{Convention, MatchOptions, Sampling, Session, frame_indices};
+use serde::Deserialize;
+
+on_every_device! {
+    captions_are_token_exact
+    answers_are_those_of_either_length_rule
+    answers_out_of_a_list_are_ranked_alike
+    matches_agree_under_every_convention
+    labels_are_ranked_alike
+    features_agree
+    dialogues_agree
+    statements_about_two_pictures_agree
+    retrieval_ranks_agree
+}
+
+/// A session on a device, and how close numbers of order one must come there.
+struct On {
+    session: Session,
+    tolerance: f32,
+}
+
+fn run(place: Place, test: fn(&On)) {
+    if let Some(device) = place.device() {
+        test(&On { session: session(&device), tolerance: place.tolerance() });
+    }
+}
+
+/// Makes every call whose name begins like that.
+fn calls_agree(on: &On, file: &str, beginning: &str, factor: f32) {
+    let calls = Calls::open(file);
+    let mut report = Report::default();
+    let tolerance = Tolerance { json: factor * on.tolerance, floats: on.tolerance };
+    for call in calls.of(beginning) {
+        calls.check(&mut report, &on.session, call, tolerance);
+    }
+    report.finish();
+}
+
+/// A sum of up to 19 log-probabilities collects their differences.
+const SUMMED: f32 = 3.0;
+
+fn captions_are_token_exact(on: &On) {
+    assert_eq!(on.session.towers(), 2, "three networks share one image encoder, the fourth has its own");
+    calls_agree(on, "answer", "caption.", SUMMED);
+}
+
+fn answers_are_those_of_either_length_rule(on: &On) {
+    calls_agree(on, "answer", "ask.", SUMMED);
+}
+
+fn answers_out_of_a_list_are_ranked_alike(on: &On) {
+    // Up to six log-probabilities of about -10 each, of an answer that the model finds unlikely.
+    calls_agree(on, "answer", "rank.", SUMMED);
+}
+
+fn matches_agree_under_every_convention(on: &On) {
+    // A match logit comes out of cross-attention over up to four pictures and four layers.
+    calls_agree(on, "match", "match.", 2.0);
+}
+
+fn labels_are_ranked_alike(on: &On) {
+    // A cosine's difference is divided by the temperature of 0.07, before a softmax that changes by at
+    // most a quarter of what goes in.
+    calls_agree(on, "match", "classify.", 4.0);
+}
+
+fn features_agree(on: &On) {
+    calls_agree(on, "match", "embed.", 1.0);
+}
+
+fn dialogues_agree(on: &On) {
+    calls_agree(on, "match", "dialogue.", 2.0);
+}
+
+/// The same statement about the same pictures, in a session where they are encoded for two image encoders.
+fn statements_about_two_pictures_agree(on: &On) {
+    let text = std::fs::read_to_string(blip_tests::corpus::fixtures().join("nlvr2/cases.json")).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut report = Report::default();
+    for case in cases["cases"].as_array().unwrap() {
+        let image = |nth: usize| {
+            let index = case["pictures"][nth][0].as_u64().unwrap() as usize;
+            block_on(on.session.encode(&picture(index))).unwrap()
+        };
+        let request = blip_web::tasks::Request::from_json(&case["request"].to_string()).unwrap();
+        let found =
+            block_on(on.session.answer(&request, &[image(0), image(1)], &mut |_| Control::Continue)).unwrap();
+        let found: serde_json::Value = serde_json::from_str(&found.json).unwrap();
+        // Logits reach 10, of which the tolerance is for numbers near one.
+        report.json(&case["name"].to_string(), &found["results"], &case["results"], 4.0 * on.tolerance);
+    }
+    report.finish();
+}
+
+/// The evaluation of `fixtures/tasks/retrieval.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Retrieval {
+    texts: Vec<String>,
+    pictures: Vec<[usize; 1]>,
+    truth: Vec<usize>,
+    kept: usize,
+    to_text: Ranks,
+    to_image: Ranks,
+}
+
+#[derive(Deserialize)]
+struct Ranks {
+    ranks: Vec<usize>,
+    recalls: [f64; 3],
+}
+
+fn retrieval_ranks_agree(on: &On) {
+    let file = Calls::<Retrieval>::open("retrieval");
+    let [case] = &file.cases[..] else { panic!("one evaluation") };
+    let texts = case.texts.len();
+    let options = MatchOptions { texts: case.texts.clone(), heads: None, convention: Convention::Orig };
+    let (mut cosines, mut scores) = (Vec::new(), Vec::new());
+    for [index] in &case.pictures {
+        let picture = block_on(on.session.encode(&picture(*index))).unwrap();
+        let row =
+            block_on(on.session.match_texts(&picture, &options, &mut |_, _| Control::Continue)).unwrap();
+        cosines.extend(row.iter().map(|text| text.itc.unwrap()));
+        scores.extend(row.iter().map(|text| text.score));
+    }
+    let mut report = Report::default();
+    report.close("cosines", &cosines, file.tensor("similarity"), on.tolerance);
+    let columns = |values: &[f32]| -> Vec<f32> {
+        (0..texts).flat_map(|text| values.iter().skip(text).step_by(texts).copied()).collect()
+    };
+    let to_text = reranked(&cosines, &scores, texts, case.kept);
+    report.close("to text", &to_text, file.tensor("to_text"), 2.0 * on.tolerance);
+    let to_image = reranked(&columns(&cosines), &columns(&scores), case.pictures.len(), case.kept);
+    report.close("to image", &to_image, file.tensor("to_image"), 2.0 * on.tolerance);
+    let owned = |picture: usize| (0..texts).filter(move |text| case.truth[*text] == picture);
+    let rows = to_text.chunks(texts).enumerate();
+    let ranks: Vec<usize> =
+        rows.map(|(picture, row)| owned(picture).map(|text| rank(row, text)).min().unwrap()).collect();
+    check_ranks(&mut report, "to text", &ranks, &case.to_text);
+    let rows = to_image.chunks(case.pictures.len()).zip(&case.truth);
+    let ranks: Vec<usize> = rows.map(|(row, picture)| rank(row, *picture)).collect();
+    check_ranks(&mut report, "to image", &ranks, &case.to_image);
+    report.finish();
+}
+
+/// The scores of the `kept` highest cosines of each row; -100 for the others, as in the original.
+fn reranked(cosines: &[f32], scores: &[f32], width: usize, kept: usize) -> Vec<f32> {
+    let mut out = vec![-100.0; scores.len()];
+    for (row, cosines) in cosines.chunks(width).enumerate() {
+        for column in (0..width).filter(|column| rank(cosines, *column) < kept) {
+            out[row * width + column] = scores[row * width + column];
+        }
+    }
+    out
+}
+
+/// How many are better, or as good and stand before.
+fn rank(row: &[f32], wanted: usize) -> usize {
+    let better =
+        |(index, value): &(usize, &f32)| **value > row[wanted] || (**value == row[wanted] && *index < wanted);
+    row.iter().enumerate().filter(better).count()
+}
+
+fn check_ranks(report: &mut Report, what: &str, ranks: &[usize], expected: &Ranks) {
+    report.equal(what, &ranks, &&expected.ranks[..]);
+    for (most, expected) in [1, 5, 10].into_iter().zip(expected.recalls) {
+        let recall = 100.0 * ranks.iter().filter(|rank| **rank < most).count() as f64 / ranks.len() as f64;
+        report.close(&format!("{what}: recall at {most}"), &[recall as f32], &[expected as f32], 1e-4);
+    }
+}
+
+/// Which frames are looked at.
+#[derive(Deserialize)]
+struct Frames {
+    length: usize,
+    count: usize,
+    orig: Vec<usize>,
+    even: Vec<usize>,
+}
+
+#[test]
+fn frames_are_those_of_the_original_or_evenly_spaced() {
+    let cases = Calls::<Frames>::open("frames").cases;
+    assert!(cases.len() >= 50);
+    for Frames { length, count, orig, even } in cases {
+        assert_eq!(frame_indices(length, count, Sampling::Orig), orig, "{count} of {length}");
+        assert_eq!(frame_indices(length, count, Sampling::Even), even, "{count} of {length}");
+    }
+}
