@@ -1,31 +1,96 @@
 /** The class a page works with. */
+/// <reference lib="esnext.disposable" preserve="true" />
 
-import { abortable } from "./abort.js";
+import type { CachedModel } from "./cache.js";
+import { type Call as TaskCall, encodeAll, type ImageInput, type Images, isList, runAll, runTexts } from "./calls.js";
 import { inlineChannel, workerChannel } from "./channel.js";
 import { Client } from "./client.js";
-import { type ImageSource, readImage } from "./images.js";
+import type { EncodedImage } from "./encoded.js";
+import { type BlipEventMap, Events } from "./events.js";
+import type { Gallery, GalleryOptions } from "./gallery.js";
 import type { BlipInfo, SelfTest } from "./info.js";
-import { type CaptionOptions, engineOptions } from "./options.js";
-import { BlipError, type CaptionResult, type CreateMessage, type ImagePayload, type Progress } from "./protocol.js";
+import {
+  type AskOptions,
+  type CaptionOptions,
+  type CheckedOptions,
+  checkedOptions,
+  type ClassifyOptions,
+  type DialogueOptions,
+  type EmbedOptions,
+  type EncodeOptions,
+  type ExplainOptions,
+  type KnownTask,
+  type MatchOptions,
+  type Nlvr2Options,
+  type TaskName,
+  text,
+  texts,
+} from "./options.js";
+import { askToKeep } from "./persist.js";
+import { BlipError, type CacheMode, type CreateMessage, type Dtype, type Progress, type TaskAnswer } from "./protocol.js";
+import type {
+  AskResult,
+  Availability,
+  CaptionResult,
+  DialogueAnswer,
+  Each,
+  Embedding,
+  Explanation,
+  Label,
+  Match,
+  MemoryUse,
+  Nlvr2Result,
+} from "./results.js";
+import { type ModelName, type ModelsByTask, resolveModel, TASKS } from "./sources.js";
 import { CaptionStream } from "./stream.js";
+import type { VideoOptions, VideoSource } from "./video.js";
 
-/** How to create an instance. */
-export interface CreateOptions {
-  /** Id of a model in `modelBase`: a directory of that name with a `blip.json`. Default `tiny`. */
-  model?: string;
+export type { ImageInput, Images } from "./calls.js";
+
+/** Which model, and how to compute. */
+export interface ModelOptions {
+  /**
+   * - `tiny` (default) or another directory of `modelBase`;
+   * - a repository of Hugging Face: `owner/name` or `owner/name@revision`, whose file is converted while it
+   *   is downloaded;
+   * - the address of a `blip.json`, or of its directory with a final slash;
+   * - any of these for each task: `{ caption, vqa, itm, itc, nlvr2 }`. Equal image encoders are shared.
+   */
+  model?: ModelName | ModelsByTask;
   /** Where model directories are; default: `models/` of the package. Relative to the page. */
   modelBase?: string | URL;
-  /** Address of a `blip.json`, or of its directory with a final slash; used instead of `model` and `modelBase`. */
+  /** Address of a `blip.json`, or of its directory with a final slash; used instead of `model`. */
   modelUrl?: string | URL;
+  /** Where repositories are; default: https://huggingface.co. */
+  endpoint?: string | URL;
+  /** Only networks for these are loaded; one that no model has is `task-unsupported`. Default: all there are. */
+  tasks?: readonly KnownTask[];
   /**
    * `webgpu` and `cpu` are followed or refused. `auto` (default) takes WebGPU where there is a real GPU that
    * passes the self-test, and the CPU otherwise; `info.fallbackReason` and the `device` step of `onProgress`
    * say why.
    */
   device?: "auto" | "webgpu" | "cpu";
-  /** Run in a worker (default), so that the page stays responsive; `false` runs in the calling thread. */
-  worker?: boolean;
-  /** Makes the worker, where a bundler or a policy needs its own way to `blip-web/worker`. */
+  /**
+   * How the matrices of a repository's model are stored: `q4`, `q8` (default), `f16` or `f32`; both sides alike, or
+   * each by itself, of which one that is left out is `q8`.
+   */
+  dtype?: string | Partial<Dtype>;
+  /**
+   * Where weights are kept: `auto` (default) is the Cache API where there is one, else memory; `cache` the same, with
+   * a `quota` event where there is none; `memory` for as long as the instance lives; `none` not at all.
+   */
+  cache?: CacheMode;
+}
+
+/** How to create an instance. */
+export interface CreateOptions extends ModelOptions {
+  /**
+   * Run in a worker (default), so that the page stays responsive; `false` runs in the calling thread. A
+   * function makes the worker, where a bundler or a policy needs its own way to `blip-web/worker`.
+   */
+  worker?: boolean | (() => Worker);
+  /** The older name of a function as `worker`. */
   createWorker?: () => Worker;
   /** Address of `blip_bg.wasm`, where it is not beside the package's scripts. */
   wasmUrl?: string | URL;
@@ -37,76 +102,233 @@ export interface CreateOptions {
   onProgress?: (progress: Progress) => void;
 }
 
+/** What a dialogue is about. */
+export interface Dialogue {
+  /** A caption of the image. */
+  readonly caption: string;
+  /** What was asked and answered before. */
+  readonly history?: readonly { readonly question: string; readonly answer: string }[];
+  readonly question: string;
+  /** The answers to choose from. */
+  readonly candidates: readonly string[];
+}
+
+/** What to embed: images, texts, or each text as it looks at each image. */
+export type EmbedInput =
+  | { readonly image: Images; readonly text?: undefined }
+  | { readonly image?: undefined; readonly text: string | readonly string[] }
+  | { readonly image: Images; readonly text: string | readonly string[] };
+
+/** One embedding, or a list for each list that was given: of images, then of texts. */
+export type Embedded<Input> = Input extends { readonly image: infer I }
+  ? Each<I, Input extends { readonly text: infer T } ? (T extends undefined ? Embedding : Each<T, Embedding>) : Embedding>
+  : Input extends { readonly text: infer T }
+    ? Each<T, Embedding>
+    : never;
+
 /**
- * A model on a device. Calls run one after another, in the order they are made.
+ * Models on a device. Calls may overlap: they take turns, an image at a time.
  *
  * ```js
  * const blip = await Blip.create();
  * const { text } = await blip.caption(file);
  * await blip.dispose();
  * ```
+ *
+ * Wherever a call takes an image it takes a list of them as well, and resolves to a list: several images
+ * are encoded together. Every call rejects with a `BlipError` with a stable `code`, or with the reason of its
+ * `signal` when that is aborted.
  */
 export class Blip {
-  /** Device, adapter, model and what the model knows. */
-  readonly info: BlipInfo;
   readonly #client: Client;
-  #lastRead: Promise<void> = Promise.resolve();
+  readonly #events: Events;
+  #info: BlipInfo;
 
-  private constructor(client: Client, info: BlipInfo) {
+  private constructor(client: Client, events: Events, info: BlipInfo) {
     this.#client = client;
-    this.info = info;
+    this.#events = events;
+    this.#info = info;
+    events.open((changed) => (this.#info = changed));
   }
 
   /**
-   * Opens a device, downloads and verifies a model, tests the device, and compiles its pipelines.
+   * Opens a device, downloads and verifies models, tests the device, and compiles its pipelines.
    *
    * @throws BlipError with a stable `code`; the reason of `signal` when it is aborted.
    */
   static async create(options: CreateOptions = {}): Promise<Blip> {
-    const { signal, onProgress = () => {} } = options;
+    const { signal, onProgress = () => {}, worker = true, createWorker } = options;
     const message = createMessage(options);
     signal?.throwIfAborted();
-    const client = new Client(options.worker === false ? inlineChannel() : workerChannel(options.createWorker));
+    const events = new Events();
+    const channel = worker === false ? inlineChannel() : workerChannel(typeof worker === "function" ? worker : createWorker);
+    const client = new Client(channel, (event) => events.take(event));
+    const ended = begin(JSON.stringify(message.plan));
+    let downloaded = false;
+    const report = (progress: Progress): void => {
+      downloaded ||= progress.phase === "download" && progress.fromCache !== true;
+      onProgress(progress);
+    };
     try {
-      return new Blip(client, await client.create(message, onProgress, signal));
+      const info = await client.create(message, report, signal);
+      if (downloaded && (message.cache === "auto" || message.cache === "cache")) askToKeep();
+      return new Blip(client, events, info);
     } catch (error) {
       void client.close();
       throw error;
+    } finally {
+      ended();
     }
   }
 
   /**
-   * Captions an image.
+   * What `create` would need: asks for an adapter and fetches small files, and changes nothing.
    *
-   * @throws BlipError with a stable `code`; the reason of `options.signal` when it is aborted.
+   * @throws BlipError `bad-option`; everything else is an answer.
    */
-  async caption(image: ImageSource, options: CaptionOptions = {}): Promise<CaptionResult> {
-    const { signal, onToken = () => {} } = options;
-    this.#client.assertOpen();
-    signal?.throwIfAborted();
-    const checked = engineOptions(options);
-    const payload = await abortable(this.#inOrder(readImage(image, signal)), signal);
-    return this.#client.caption(payload, checked, onToken, signal);
+  static async availability(options: ModelOptions & { signal?: AbortSignal } = {}): Promise<Availability> {
+    const message = createMessage(options);
+    const { availability } = await import("./availability.js");
+    return availability(message, creating.has(JSON.stringify(message.plan)), options.signal);
   }
 
-  /** The image, not before those of earlier calls: a large file must not be overtaken by a small one. */
-  #inOrder(reading: Promise<ImagePayload>): Promise<ImagePayload> {
-    const turn = this.#lastRead.then(() => reading);
-    this.#lastRead = turn.then(ignore, ignore);
-    reading.catch(ignore);
-    return turn;
+  /** The models in the cache of this origin. */
+  static readonly cache = {
+    /** What is in it. */
+    list: async (): Promise<CachedModel[]> => (await import("./cache.js")).modelCache.list(),
+    /** Deletes the models of this id or key, or all. */
+    delete: async (id?: string): Promise<void> => (await import("./cache.js")).modelCache.delete(id),
+    /** Its bytes. */
+    size: async (): Promise<number> => (await import("./cache.js")).modelCache.size(),
+  };
+
+  /** The galleries of this origin. */
+  static readonly galleries = {
+    /** Their names. */
+    list: async (): Promise<string[]> => (await import("./gallery-store.js")).listGalleries(),
+    /** Deletes one with everything in it; where it is open, it is empty from then on. */
+    delete: async (name: string): Promise<void> => (await import("./gallery-store.js")).deleteGallery(name),
+  };
+
+  /** Device, adapter, models and what they know. It changes when a lost device is replaced. */
+  get info(): BlipInfo {
+    return this.#info;
+  }
+
+  /** Captions images. */
+  async caption<I extends Images>(images: I, options: CaptionOptions = {}): Promise<Each<I, CaptionResult>> {
+    const checked = checkedOptions("caption", options);
+    return this.#each<I, CaptionResult>(images, "caption", {}, checked, options);
   }
 
   /** Captions an image token by token; leaving the loop cancels the rest. */
-  captionStream(image: ImageSource, options: CaptionOptions = {}): CaptionStream {
+  captionStream(image: ImageInput, options: CaptionOptions = {}): CaptionStream {
     const start = (onToken: (text: string, index: number) => void, signal: AbortSignal): Promise<CaptionResult> => {
       const both = (text: string, index: number): void => {
         onToken(text, index);
-        options.onToken?.(text, index);
+        options.onToken?.(text, index, 0);
       };
       return this.caption(image, { ...options, onToken: both, signal });
     };
     return new CaptionStream(start, options.signal);
+  }
+
+  /** Answers a question about images, in words or by ranking `options.answers`. Needs a network for `vqa`. */
+  async ask<I extends Images>(images: I, question: string, options: AskOptions = {}): Promise<Each<I, AskResult>> {
+    const checked = checkedOptions("ask", options);
+    return this.#each<I, AskResult>(images, "ask", { question: text("question", question) }, checked, options);
+  }
+
+  /** How well texts and images belong together. Needs a network for `itm` or `itc`. */
+  async match<I extends Images, T extends string | readonly string[]>(
+    images: I,
+    what: T,
+    options: MatchOptions = {},
+  ): Promise<Each<I, Each<T, Match>>> {
+    const checked = checkedOptions("match", options);
+    const list = isList<string>(what) ? texts("texts", what) : [text("text", what)];
+    const one = (matches: Match[]): Match[] | Match | undefined => (isList<string>(what) ? matches : matches[0]);
+    const { results } = await this.#run(images, "match", { texts: list }, checked, options);
+    return listed(images, (results as Match[][]).map(one)) as Each<I, Each<T, Match>>;
+  }
+
+  /** Which of `labels` fit images best, without training for them; best first. Needs a network for `options.head`. */
+  async classify<I extends Images>(images: I, labels: readonly string[], options: ClassifyOptions = {}): Promise<Each<I, Label[]>> {
+    const checked = checkedOptions("classify", options);
+    return this.#each<I, Label[]>(images, "classify", { labels: texts("labels", labels) }, checked, options);
+  }
+
+  /** Features of images, texts, or both together. */
+  async embed<Input extends EmbedInput>(input: Input, options: EmbedOptions = {}): Promise<Embedded<Input>> {
+    const checked = checkedOptions("embed", options);
+    const { image, text: what } = input as { image?: Images; text?: string | readonly string[] };
+    const list = what === undefined || isList<string>(what) ? texts("text", what ?? []) : [text("text", what)];
+    const perText = (embeddings: unknown[]): unknown => (Array.isArray(what) ? embeddings : embeddings[0]);
+    if (image === undefined) {
+      if (what === undefined) throw new BlipError("bad-option", "there is neither an image nor a text to embed");
+      const request = { task: "embed", kind: "text", ...checked.request } as const;
+      this.#client.assertOpen();
+      return perText(embeddings(await runTexts(this.#client, list, request, options))) as Embedded<Input>;
+    }
+    const kind = what === undefined ? "image" : "multimodal";
+    const rows = embeddings(await this.#run(image, "embed", { kind, ...(what === undefined ? {} : { texts: list }) }, checked, options));
+    if (what === undefined) return listed(image, rows) as Embedded<Input>;
+    const each = Math.max(list.length, 1);
+    const pairs = Array.from({ length: rows.length / each }, (_, index) => rows.slice(index * each, (index + 1) * each));
+    return listed(image, pairs.map(perText)) as Embedded<Input>;
+  }
+
+  /** Where in images the words of a text are: Grad-CAM on cross-attention. Needs a network for `itm`. */
+  async explain<I extends Images>(images: I, what: string, options: ExplainOptions = {}): Promise<Each<I, Explanation>> {
+    const checked = checkedOptions("explain", options);
+    const answer = await this.#run(images, "explain", { text: text("text", what) }, checked, options);
+    const { explanations } = await import("./explanation.js");
+    return listed(images, explanations(answer)) as Each<I, Explanation>;
+  }
+
+  /** Whether a statement about two images is true. Needs a network for `nlvr2`. */
+  async nlvr2(images: readonly [ImageInput, ImageInput], statement: string, options: Nlvr2Options = {}): Promise<Nlvr2Result> {
+    const checked = checkedOptions("nlvr2", options);
+    if (!isList<ImageInput>(images) || images.length !== 2) throw new BlipError("bad-option", "nlvr2 is about two images");
+    const { results } = await this.#run(images, "nlvr2", { statement: text("statement", statement) }, checked, options);
+    return results[0] as Nlvr2Result;
+  }
+
+  /** Which of the candidates answers the last question of a dialogue about images; best first. Needs a network for `itm`. */
+  async dialogue<I extends Images>(images: I, dialogue: Dialogue, options: DialogueOptions = {}): Promise<Each<I, DialogueAnswer[]>> {
+    const checked = checkedOptions("dialogue", options);
+    const { caption, history = [], question, candidates } = dialogue;
+    const request = {
+      caption: text("caption", caption),
+      history: history.map(({ question, answer }) => ({ question: text("question", question), answer: text("answer", answer) })),
+      question: text("question", question),
+      candidates: texts("candidates", candidates),
+    };
+    return this.#each<I, DialogueAnswer[]>(images, "dialogue", request, checked, options);
+  }
+
+  /** Encodes images once, to be asked about more than once. Dispose of them when they are not needed any more. */
+  async encode<I extends Images>(images: I, options: EncodeOptions = {}): Promise<Each<I, EncodedImage>> {
+    const checked = checkedOptions("encode", options);
+    this.#client.assertOpen();
+    options.signal?.throwIfAborted();
+    return listed(images, await encodeAll(this.#client, images, checked, options)) as Each<I, EncodedImage>;
+  }
+
+  /** Encodes frames of a clip together; every task but `nlvr2` takes them as one image. */
+  async encodeVideo(source: VideoSource, options: VideoOptions = {}): Promise<EncodedImage> {
+    const checked = checkedOptions("video", options);
+    this.#client.assertOpen();
+    options.signal?.throwIfAborted();
+    const { encodeVideo } = await import("./video.js");
+    return encodeVideo(this.#client, source, checked, options);
+  }
+
+  /** Opens a gallery: images that stay in this browser, found by words or by another image. */
+  async gallery(name: string, options: GalleryOptions = {}): Promise<Gallery> {
+    this.#client.assertOpen();
+    const { openGallery } = await import("./gallery.js");
+    return openGallery(this, this.#client, name, options);
   }
 
   /**
@@ -119,6 +341,28 @@ export class Blip {
     return this.#client.selfTest(signal);
   }
 
+  /** What the engine holds now. */
+  async memory(): Promise<MemoryUse> {
+    return this.#client.memory();
+  }
+
+  /**
+   * Listens to what happens outside of calls. Events of the creation are delivered in the next turn of the
+   * event loop, to listeners that were added right after `create`.
+   */
+  addEventListener<Type extends keyof BlipEventMap>(
+    type: Type,
+    listener: (event: BlipEventMap[Type]) => void,
+    options?: AddEventListenerOptions,
+  ): void {
+    this.#events.target.addEventListener(type, listener as (event: Event) => void, options);
+  }
+
+  /** Ends what `addEventListener` began. */
+  removeEventListener<Type extends keyof BlipEventMap>(type: Type, listener: (event: BlipEventMap[Type]) => void): void {
+    this.#events.target.removeEventListener(type, listener as (event: Event) => void);
+  }
+
   /** Stops what is running and frees memory and GPU; pending calls reject with `disposed`. Safe to repeat. */
   async dispose(): Promise<void> {
     await this.#client.close();
@@ -128,40 +372,80 @@ export class Blip {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
+
+  async #each<I extends Images, Answer>(
+    images: I,
+    task: TaskName,
+    request: Readonly<Record<string, unknown>>,
+    checked: CheckedOptions,
+    call: TaskCall,
+  ): Promise<Each<I, Answer>> {
+    return listed(images, (await this.#run(images, task, request, checked, call)).results) as Each<I, Answer>;
+  }
+
+  async #run(
+    images: Images,
+    task: TaskName,
+    request: Readonly<Record<string, unknown>>,
+    checked: CheckedOptions,
+    call: TaskCall,
+  ): Promise<TaskAnswer> {
+    this.#client.assertOpen();
+    call.signal?.throwIfAborted();
+    return runAll(this.#client, images, { task, ...checked.request, ...request }, checked.image, call);
+  }
 }
 
-const ignore = (): void => {};
+/** Plans of instances that are being created. */
+const creating = new Map<string, number>();
 
-function createMessage(options: CreateOptions): CreateMessage {
-  const { device = "auto", wasmUrl, baselineWasmUrl } = options;
-  if (device !== "auto" && device !== "webgpu" && device !== "cpu") {
-    throw new BlipError("bad-option", `device is ${String(device)}, expected "auto", "webgpu" or "cpu"`);
-  }
-  return {
-    device,
-    manifestUrl: manifestUrl(options),
-    ...(wasmUrl === undefined ? {} : { wasmUrl: absolute("wasmUrl", wasmUrl) }),
-    ...(baselineWasmUrl === undefined ? {} : { baselineWasmUrl: absolute("baselineWasmUrl", baselineWasmUrl) }),
+/** Notes that an instance is being created; returns how to note the end. */
+function begin(plan: string): () => void {
+  creating.set(plan, (creating.get(plan) ?? 0) + 1);
+  return () => {
+    const left = (creating.get(plan) ?? 1) - 1;
+    if (left > 0) creating.set(plan, left);
+    else creating.delete(plan);
   };
 }
 
-function manifestUrl({ model = "tiny", modelBase, modelUrl }: CreateOptions): string {
-  if (modelUrl !== undefined) {
-    const url = absolute("modelUrl", modelUrl);
-    return url.endsWith("/") ? `${url}blip.json` : url;
-  }
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)) {
-    throw new BlipError("bad-option", `model is ${JSON.stringify(model)}, expected the name of a model directory`);
-  }
-  const base = modelBase === undefined ? new URL("../models/", import.meta.url).href : absolute("modelBase", modelBase);
-  return `${base.endsWith("/") ? base : `${base}/`}${model}/blip.json`;
+/** A list for a list, the only one for a single image. */
+function listed<Answer>(images: Images, answers: readonly Answer[]): readonly Answer[] | Answer | undefined {
+  return isList(images) ? answers : answers[0];
 }
 
-/** Addresses are relative to the page, not to the worker that will fetch them. */
-function absolute(name: string, url: string | URL): string {
-  try {
-    return new URL(url, typeof document === "undefined" ? import.meta.url : document.baseURI).href;
-  } catch (error) {
-    throw new BlipError("bad-option", `${name} is not an address: ${String(url)}`, { cause: error });
-  }
+function embeddings({ results, floats }: TaskAnswer): Embedding[] {
+  return (results as { shape: number[] }[]).map(({ shape }, index) => ({ shape, data: floats[index] ?? new Float32Array() }));
+}
+
+function createMessage(options: CreateOptions): CreateMessage {
+  const { device = "auto", model = "tiny", cache = "auto", dtype, tasks, wasmUrl, baselineWasmUrl } = options;
+  oneOf("device", device, ["auto", "webgpu", "cpu"]);
+  oneOf("cache", cache, ["auto", "cache", "memory", "none"]);
+  for (const task of tasks ?? []) oneOf("tasks", task, TASKS);
+  const sides = typeof dtype === "string" ? { vision: dtype, text: dtype } : { vision: "q8", text: "q8", ...dtype };
+  for (const side of [sides.vision, sides.text]) oneOf("dtype", side, ["q4", "q8", "f16", "f32"]);
+  // Addresses are relative to the page, not to the worker that will fetch them.
+  const base = typeof document === "undefined" ? import.meta.url : document.baseURI;
+  const address = (name: string, url: string | URL): string => {
+    try {
+      return new URL(url, base).href;
+    } catch (error) {
+      throw new BlipError("bad-option", `${name} is not an address: ${String(url)}`, { cause: error });
+    }
+  };
+  return {
+    device,
+    plan: resolveModel(model, options, base),
+    dtype: sides,
+    cache,
+    ...(tasks === undefined ? {} : { tasks }),
+    ...(wasmUrl === undefined ? {} : { wasmUrl: address("wasmUrl", wasmUrl) }),
+    ...(baselineWasmUrl === undefined ? {} : { baselineWasmUrl: address("baselineWasmUrl", baselineWasmUrl) }),
+  };
+}
+
+function oneOf(name: string, value: unknown, known: readonly string[]): void {
+  if (known.includes(value as string)) return;
+  throw new BlipError("bad-option", `${name} is ${String(value)}, expected one of ${known.join(", ")}`);
 }

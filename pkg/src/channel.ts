@@ -1,19 +1,17 @@
 /** The two ways to an engine: a worker of its own, or this very thread. */
 
 import type { Channel, OpenChannel } from "./client.js";
-import { retireModule, startModule } from "./engine.js";
-import { EngineHost } from "./host.js";
+import type { StartModule } from "./engine.js";
 import { BlipError, type FromEngine } from "./protocol.js";
-import { watchForTraps } from "./traps.js";
 
 /** A channel to a module worker; closing it terminates the worker, which frees its memory and its GPU device. */
-export function workerChannel(createWorker: (() => Worker) | undefined): OpenChannel {
+export function workerChannel(createWorker: () => Worker = packagedWorker): OpenChannel {
   return (receive) => {
     let worker: Worker;
     try {
-      worker = createWorker?.() ?? new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "blip" });
+      worker = createWorker();
     } catch (error) {
-      const hint = "serve the package from the page's origin, or pass `createWorker` or `worker: false`";
+      const hint = "serve the package from the page's origin, or pass `worker: () => new Worker(…)` or `worker: false`";
       const message = error instanceof Error ? error.message : String(error);
       throw new BlipError("internal", `the worker cannot be started: ${message}; ${hint}`, { cause: error });
     }
@@ -32,20 +30,45 @@ export function workerChannel(createWorker: (() => Worker) | undefined): OpenCha
   };
 }
 
+const OPTIONS = { type: "module", name: "blip" } as const;
+
+/** The worker of this package; one of another origin, such as a CDN's, has to be imported by one of the page's. */
+function packagedWorker(): Worker {
+  try {
+    // Written out, because bundlers look for these very words.
+    return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "blip" });
+  } catch (error) {
+    if (!(error instanceof DOMException) || error.name !== "SecurityError") throw error;
+    return importingWorker(error);
+  }
+}
+
+/** A worker of the page's origin that imports the package's. */
+function importingWorker(refused: DOMException): Worker {
+  // Not written out: there is nothing to bundle where this is needed.
+  const script = "worker.js";
+  const url = new URL(`./${script}`, import.meta.url);
+  if (!/^https?:$/.test(url.protocol)) throw refused;
+  const source = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
+  const address = URL.createObjectURL(source);
+  const worker = new Worker(address, OPTIONS);
+  // The first message is sent when the scripts have run.
+  worker.addEventListener("message", () => URL.revokeObjectURL(address), { once: true });
+  return worker;
+}
+
 /** A channel to an engine in this thread, which it blocks while it computes. */
-export function inlineChannel(start = startModule): OpenChannel {
+export function inlineChannel(start?: StartModule): OpenChannel {
   return (receive): Channel => {
-    const host = new EngineHost((message) => {
-      if (message.type === "crashed") retireModule(message.message);
-      receive(message);
-    }, start);
-    const stopWatching = watchForTraps(host);
+    // Pages with a worker do not load it.
+    const inline = import("./inline.js").then(({ openInline }) => openInline(receive, start));
+    inline.catch((error: unknown) => {
+      receive({ type: "crashed", code: "download-failed", message: `the engine's scripts did not load: ${String(error)}` });
+    });
+    const ignore = (): void => {};
     return {
-      send: (message) => host.receive(message),
-      close: async () => {
-        await host.dispose();
-        stopWatching();
-      },
+      send: (message) => void inline.then((channel) => channel.send(message), ignore),
+      close: () => inline.then((channel) => channel.close(), ignore),
     };
   };
 }

@@ -3,19 +3,23 @@
  * out, whatever happens to the engine.
  */
 
-import type { BlipInfo, SelfTest } from "./info.js";
-import type { EngineOptions } from "./options.js";
 import { transferables } from "./images.js";
+import type { BlipInfo, SelfTest } from "./info.js";
+import type { ImageOptions } from "./options.js";
 import {
   BlipError,
   type BlipErrorCode,
-  type CaptionResult,
   type CreateMessage,
+  type EngineEvent,
   type FromEngine,
   type ImagePayload,
+  type PictureInput,
   type Progress,
+  type TaskAnswer,
+  type TaskRequest,
   type ToEngine,
 } from "./protocol.js";
+import type { MemoryUse } from "./results.js";
 
 /** A way to an engine: a worker, or an object in the same thread. */
 export interface Channel {
@@ -26,61 +30,83 @@ export interface Channel {
 /** Opens a channel whose messages go to `receive`. */
 export type OpenChannel = (receive: (message: FromEngine) => void) => Channel;
 
-type Answer = Extract<FromEngine, { type: "created" | "captioned" | "selfTested" }>;
-type Event = Extract<FromEngine, { type: "progress" | "token" }>;
+/** What a request reports while it runs. */
+export interface RunListeners {
+  readonly onToken?: (text: string, index: number, picture: number) => void;
+  readonly onStep?: (done: number, total: number) => void;
+}
+
+type CallEvent = Extract<FromEngine, { type: "progress" | "token" | "step" }>;
 
 interface Pending {
-  answer(message: Answer): void;
-  event(message: Event): void;
+  done(value: unknown): void;
+  event(message: CallEvent): void;
   fail(error: unknown): void;
 }
 
 /** Calls an engine over a channel. */
 export class Client {
   readonly #channel: Channel;
+  readonly #onEvent: (event: EngineEvent) => void;
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
   /** Why no call is taken any more. */
   #closed: BlipError | undefined;
 
-  constructor(open: OpenChannel) {
+  constructor(open: OpenChannel, onEvent: (event: EngineEvent) => void = () => {}) {
+    this.#onEvent = onEvent;
     this.#channel = open((message) => this.#receive(message));
   }
 
-  /** Creates the engine and loads its model. */
+  /** Creates the engine and loads its models. */
   async create(create: CreateMessage, onProgress: (progress: Progress) => void, signal?: AbortSignal): Promise<BlipInfo> {
-    const answer = await this.#call(
-      (id) => ({ type: "create", id, create }),
-      [],
-      (event) => event.type === "progress" && onProgress(event.progress),
-      signal,
-    );
-    if (answer.type !== "created") throw unexpected(answer);
-    return answer.info;
+    const onEvent = (event: CallEvent): void => {
+      if (event.type === "progress") onProgress(event.progress);
+    };
+    return (await this.#call((id) => ({ type: "create", id, create }), [], signal, onEvent)) as BlipInfo;
   }
 
-  /** Captions an image, whose buffer moves to the engine. */
-  async caption(
-    image: ImagePayload,
-    options: EngineOptions,
-    onToken: (text: string, index: number) => void,
+  /** Encodes images, whose buffers move to the engine, and keeps them there; an id for each, or one for a video. */
+  async encode(images: readonly ImagePayload[], options: ImageOptions, video: boolean, signal?: AbortSignal): Promise<number[]> {
+    const transfer = images.flatMap(transferables);
+    return (await this.#call((id) => ({ type: "encode", id, images, options, video }), transfer, signal)) as number[];
+  }
+
+  /** Answers a request about pictures, of which images move to the engine. */
+  async run(
+    request: TaskRequest,
+    pictures: readonly PictureInput[],
+    options: ImageOptions,
+    { onToken, onStep }: RunListeners,
     signal?: AbortSignal,
-  ): Promise<CaptionResult> {
-    const answer = await this.#call(
-      (id) => ({ type: "caption", id, image, options }),
-      transferables(image),
-      (event) => event.type === "token" && onToken(event.text, event.index),
-      signal,
-    );
-    if (answer.type !== "captioned") throw unexpected(answer);
-    return answer.result;
+  ): Promise<TaskAnswer> {
+    const transfer = pictures.flatMap((picture) => (picture.kind === "picture" ? [] : transferables(picture)));
+    const onEvent = (event: CallEvent): void => {
+      if (event.type === "token") onToken?.(event.text, event.index, event.picture);
+      else if (event.type === "step") onStep?.(event.done, event.total);
+    };
+    const value = await this.#call((id) => ({ type: "run", id, request, pictures, options }), transfer, signal, onEvent);
+    return value as TaskAnswer;
+  }
+
+  /** Lets the engine forget an encoded image. */
+  release(picture: number): void {
+    if (this.#closed === undefined) this.#channel.send({ type: "release", picture }, []);
   }
 
   /** Compares the engine's kernels with plain arithmetic. */
   async selfTest(signal?: AbortSignal): Promise<SelfTest> {
-    const answer = await this.#call((id) => ({ type: "selfTest", id }), [], () => {}, signal);
-    if (answer.type !== "selfTested") throw unexpected(answer);
-    return answer.result;
+    return (await this.#call((id) => ({ type: "selfTest", id }), [], signal)) as SelfTest;
+  }
+
+  /** What the engine holds. */
+  async memory(): Promise<MemoryUse> {
+    return (await this.#call((id) => ({ type: "memory", id }), [])) as MemoryUse;
+  }
+
+  /** An operation of a gallery's index, which the engine's thread holds. */
+  gallery(op: string, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
+    return this.#call((id) => ({ type: "gallery", id, op, args }), [], signal);
   }
 
   /** Refuses calls on a closed client. */
@@ -99,9 +125,9 @@ export class Client {
   #call(
     request: (id: number) => ToEngine,
     transfer: Transferable[],
-    onEvent: (event: Event) => void,
-    signal: AbortSignal | undefined,
-  ): Promise<Answer> {
+    signal?: AbortSignal,
+    onEvent: (event: CallEvent) => void = () => {},
+  ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.assertOpen();
       signal?.throwIfAborted();
@@ -120,9 +146,9 @@ export class Client {
         reject(error);
       };
       this.#pending.set(id, {
-        answer: (answer) => {
+        done: (value) => {
           settle();
-          resolve(answer);
+          resolve(value);
         },
         event: (event) => {
           // A listener that throws ends its own call, as it would in a plain function.
@@ -145,15 +171,17 @@ export class Client {
   }
 
   #receive(message: FromEngine): void {
-    if (message.type === "crashed") {
-      this.#crash(message.code, message.message);
-      return;
-    }
+    if (message.type === "crashed") return this.#crash(message.code, message.message);
+    if (message.type === "event") return this.#onEvent(message.event);
     // No entry: the caller cancelled, and has its answer.
     const pending = this.#pending.get(message.id);
-    if (message.type === "failed") pending?.fail(new BlipError(message.code, message.message));
-    else if (message.type === "progress" || message.type === "token") pending?.event(message);
-    else pending?.answer(message);
+    if (message.type === "failed") {
+      pending?.fail(new BlipError(message.code, message.message, { image: message.picture }));
+    } else if (message.type === "done") {
+      pending?.done(message.value);
+    } else {
+      pending?.event(message);
+    }
   }
 
   #crash(code: BlipErrorCode, message: string): void {
@@ -166,8 +194,4 @@ export class Client {
   #failAll(error: BlipError): void {
     for (const pending of [...this.#pending.values()]) pending.fail(error);
   }
-}
-
-function unexpected(answer: Answer): BlipError {
-  return new BlipError("internal", `the engine answered with \`${answer.type}\``);
 }

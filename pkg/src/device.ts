@@ -54,13 +54,14 @@ async function openGpu(module: EngineModule): Promise<Engine | string> {
   }
 }
 
-async function gpuObstacle(): Promise<string | undefined> {
+/** Why WebGPU cannot be taken; one in software counts only where `software` says so. */
+export async function gpuObstacle(software = false): Promise<string | undefined> {
   // Missing in browsers without WebGPU and on insecure origins, whatever the type says.
   const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
   if (gpu === undefined) return "this browser offers no WebGPU here (it needs a secure context, too)";
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) return "the browser found no WebGPU adapter";
   const { vendor, architecture, isFallbackAdapter } = adapter.info;
-  if (isFallbackAdapter) return `the only WebGPU adapter is a software one (${vendor} ${architecture})`;
+  if (isFallbackAdapter && !software) return `the only WebGPU adapter is a software one (${vendor} ${architecture})`;
   return undefined;
 }

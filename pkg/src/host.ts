@@ -1,207 +1,286 @@
 /**
- * The engine's end of the protocol: one engine, calls in the order they came, cancellation in between.
+ * The engine's end of the protocol: calls take turns, are cancelled in between, and survive the loss of
+ * the device.
+ *
+ * A call is cut into turns of about one image. After each the next call has its turn, so that a long one
+ * holds up the others for no longer than that.
  *
  * It runs in the worker, or in the page for `worker: false`; it knows neither.
  */
 
-import { gpuFault, type OpenedEngine, openEngine } from "./device.js";
-import type { Engine, EngineModule, OnProgress, StartModule } from "./engine.js";
-import type { AdapterInfo, BlipInfo, SelfTest } from "./info.js";
+import type { OnEvent, StartModule } from "./engine.js";
+import type { GalleryEngine } from "./gallery-engine.js";
+import { Encoder, Picture } from "./pictures.js";
+import { openModels } from "./plan.js";
 import {
   BlipError,
-  type CaptionResult,
   type FromEngine,
-  type ImagePayload,
-  type Progress,
+  type PictureInput,
+  type TaskAnswer,
+  type TaskRequest,
   type ToEngine,
   toBlipError,
 } from "./protocol.js";
-import type { EngineOptions } from "./options.js";
-import { openModel, type RemoteModel } from "./store.js";
+import { Runtime } from "./runtime.js";
 
-type CreateRequest = Extract<ToEngine, { type: "create" }>;
-type CaptionRequest = Extract<ToEngine, { type: "caption" }>;
-type SelfTestRequest = Extract<ToEngine, { type: "selfTest" }>;
-type Report = (progress: Progress) => void;
+type Message<Type> = Extract<ToEngine, { type: Type }>;
+type CallMessage = Exclude<ToEngine, { type: "abort" | "release" }>;
+
+/** Posts a message, and moves buffers with it. */
+export type Post = (message: FromEngine, transfer?: Transferable[]) => void;
+
+/** A call, which runs until it yields. */
+interface Call {
+  readonly id: number;
+  readonly controller: AbortController;
+  readonly turns: AsyncGenerator<void, Value, void>;
+}
+
+/** What a call resolves to, and the buffers that move with it. */
+interface Value {
+  readonly value: unknown;
+  readonly transfer?: Transferable[];
+}
 
 /** Serves one engine. */
 export class EngineHost {
-  readonly #post: (message: FromEngine) => void;
+  readonly #post: Post;
   readonly #startModule: StartModule;
-  /** Requests that are waiting or running; cancelling one marks its controller. */
-  readonly #calls = new Map<number, AbortController>();
-  #queue: Promise<void> = Promise.resolve();
-  #engine: Engine | undefined;
-  #crashed = false;
+  readonly #queue: Call[] = [];
+  readonly #encoder = new Encoder();
+  /** Pictures that the page has handles of. */
+  readonly #pictures = new Map<number, Picture>();
+  #nextPicture = 1;
+  #runtime: Runtime | undefined;
+  #gallery: GalleryEngine | undefined;
+  /** The call whose turn it is. */
+  #current: Call | undefined;
+  #working: Promise<void> | undefined;
+  #closed = false;
 
-  constructor(post: (message: FromEngine) => void, startModule: StartModule) {
+  constructor(post: Post, startModule: StartModule) {
     this.#post = post;
     this.#startModule = startModule;
   }
 
-  /** Whether a request is waiting or running. */
+  /** Whether a call is waiting or running. */
   get busy(): boolean {
-    return this.#calls.size > 0;
+    return this.#current !== undefined || this.#queue.length > 0;
   }
 
-  /** Takes a message of the page. Cancelling acts at once; everything else waits its turn. */
+  /** Takes a message of the page. Cancelling acts at once; calls wait for their turn. */
   receive(message: ToEngine): void {
-    if (message.type === "abort") {
-      this.#calls.get(message.id)?.abort();
-      return;
-    }
+    if (this.#closed) return;
+    if (message.type === "abort") return this.#abort(message.id);
+    if (message.type === "release") return this.#release(message.picture);
     const controller = new AbortController();
-    this.#calls.set(message.id, controller);
-    this.#queue = this.#queue.then(() => this.#serve(message, controller.signal));
+    this.#queue.push({ id: message.id, controller, turns: this.#turns(message, controller.signal) });
+    this.#working ??= this.#work();
   }
 
-  /** Tells the page that the engine cannot go on, once. */
-  crash(thrown: unknown): void {
-    if (this.#crashed) return;
-    this.#crashed = true;
-    const { message } = toBlipError(thrown);
-    this.#post({ type: "crashed", code: "internal", message: `the engine stopped: ${message} (the console may say more)` });
+  /** Tells that a module of this thread trapped in a callback, where no promise sees it. */
+  trap(thrown: unknown): void {
+    this.#runtime?.trap(thrown);
   }
 
   /** Cancels everything and frees the engine; resolves when its memory can be reused. */
   async dispose(): Promise<void> {
-    for (const controller of this.#calls.values()) controller.abort();
-    // After a crash the running call never ends, and the module must not be entered again.
-    if (this.#crashed) return;
-    await this.#queue;
-    this.#engine?.free();
-    this.#engine = undefined;
+    this.#closed = true;
+    for (const call of this.#queue.splice(0)) {
+      call.controller.abort();
+      void finish(call.turns);
+    }
+    this.#current?.controller.abort();
+    this.#runtime?.end();
+    await this.#working;
+    await this.#gallery?.close();
+    this.#runtime?.free();
+    this.#pictures.clear();
   }
 
-  async #serve(request: CreateRequest | CaptionRequest | SelfTestRequest, signal: AbortSignal): Promise<void> {
+  /** Gives turns until there is no call left. */
+  async #work(): Promise<void> {
+    for (let call = this.#queue.shift(); call !== undefined; call = this.#queue.shift()) {
+      this.#current = call;
+      this.#sweep();
+      await this.#turn(call);
+      this.#current = undefined;
+    }
+    this.#sweep();
+    this.#working = undefined;
+  }
+
+  async #turn(call: Call): Promise<void> {
+    const { id, controller, turns } = call;
     try {
-      if (this.#crashed) return;
-      signal.throwIfAborted();
-      if (request.type === "create") await this.#create(request, signal);
-      else if (request.type === "caption") await this.#caption(request, signal);
-      else await this.#selfTest(request, signal);
+      controller.signal.throwIfAborted();
+      const { done, value } = await turns.next();
+      controller.signal.throwIfAborted();
+      if (done === true) this.#post({ type: "done", id, value: value.value }, value.transfer);
+      else if (this.#closed) controller.signal.throwIfAborted();
+      else this.#queue.push(call);
     } catch (thrown) {
-      // A trap leaves the module's memory in an unknown state.
-      if (thrown instanceof WebAssembly.RuntimeError) return this.crash(thrown);
-      const { code, message } = toBlipError(thrown);
-      this.#post({ type: "failed", id: request.id, code, message });
-    } finally {
-      this.#calls.delete(request.id);
+      const { code, message, image } = toBlipError(thrown);
+      this.#post({ type: "failed", id, code, message, ...(image === undefined ? {} : { picture: image }) });
+      await finish(turns);
     }
   }
 
-  async #create({ id, create }: CreateRequest, signal: AbortSignal): Promise<void> {
-    if (this.#engine !== undefined) throw new BlipError("internal", "the engine was already created");
-    const begun = performance.now();
-    const progress: Report = (step) => this.#post({ type: "progress", id, progress: step });
-    // The engine starts while the model downloads; the first of the two to fail stops the other.
-    const both = new AbortController();
-    signal.addEventListener("abort", () => both.abort(signal.reason), { once: true });
-    const open = async (): Promise<{ module: EngineModule; opened: OpenedEngine }> => {
-      const module = await this.#startModule(create, both.signal);
-      return { module, opened: this.#adopt(await openEngine(module, create.device), progress) };
-    };
-    const parts = [open(), openModel(create.manifestUrl, progress, both.signal)] as const;
-    const fail = async (error: unknown): Promise<never> => {
-      both.abort(error);
-      // An engine that opens late must be known before anyone frees it.
-      await Promise.allSettled(parts);
-      throw error;
-    };
-    const [{ module, opened: first }, model] = await Promise.all(parts).catch(fail);
-    const tested = async (): Promise<OpenedEngine> => {
-      await load(first.engine, model, progress, signal);
-      return this.#tested(first, create.device, module, model, progress, signal);
-    };
-    const { engine, device, fallbackReason } = await tested().catch(fail);
-    const loaded = performance.now() - begun;
-    signal.throwIfAborted();
-    progress({ phase: "compile", done: 0, total: 1 });
-    const compile = await engine.warmUp((done, total) => progress({ phase: "compile", done, total }));
-    progress({ phase: "ready" });
-    const { manifest } = model;
-    const info: BlipInfo = {
-      device,
-      adapter: JSON.parse(engine.adapter()) as AdapterInfo,
-      model: {
-        id: manifest.id,
-        tasks: manifest.tasks,
-        quantisation: manifest.quantisation,
-        licence: manifest.licence,
-        bytes: manifest.files.weights.bytes + manifest.files.vocab.bytes,
-      },
-      ...(manifest.knows === undefined ? {} : { knows: manifest.knows }),
-      ...(fallbackReason === undefined ? {} : { fallbackReason }),
-      version: module.version(),
-      ms: { load: loaded, compile },
-    };
-    this.#post({ type: "created", id, info });
+  #abort(id: number): void {
+    if (this.#current?.id === id) return this.#current.controller.abort();
+    const index = this.#queue.findIndex((call) => call.id === id);
+    const [call] = index < 0 ? [] : this.#queue.splice(index, 1);
+    if (call === undefined) return;
+    call.controller.abort();
+    void finish(call.turns);
+    this.#post({ type: "failed", id, code: "aborted", message: "the call was cancelled" });
   }
 
-  /** Makes an opened engine this host's, so that it is freed with it. */
-  #adopt(opened: OpenedEngine, progress: Report): OpenedEngine {
-    this.#engine = opened.engine;
-    const { device, fallbackReason } = opened;
-    progress({ phase: "device", device, ...(fallbackReason === undefined ? {} : { fallbackReason }) });
-    return opened;
+  #release(id: number): void {
+    const picture = this.#pictures.get(id);
+    if (picture === undefined) return;
+    this.#pictures.delete(id);
+    picture.released = true;
+    this.#encoder.drop(picture);
+    if (!this.busy) this.#sweep();
   }
 
-  /** The engine if its kernels compute what they should; under `auto` another one on the CPU otherwise. */
-  async #tested(
-    opened: OpenedEngine,
-    choice: "auto" | "webgpu" | "cpu",
-    module: EngineModule,
-    model: RemoteModel,
-    progress: Report,
-    signal: AbortSignal,
-  ): Promise<OpenedEngine> {
-    if (opened.device === "cpu") return opened;
-    progress({ phase: "selfTest" });
-    const fault = await gpuFault(opened.engine);
-    signal.throwIfAborted();
-    if (fault === undefined) return opened;
-    if (choice !== "auto") throw new BlipError("gpu-error", fault);
-    this.#engine = undefined;
-    opened.engine.free();
-    const engine = await module.Engine.open("cpu");
-    const second = this.#adopt({ engine, device: "cpu", fallbackReason: fault }, progress);
-    await load(engine, model, progress, signal);
-    return second;
+  /** Frees pictures that nobody needs, while no call is in the engine. */
+  #sweep(): void {
+    const { engine, epoch } = this.#runtime ?? {};
+    if (engine === undefined || epoch === undefined) return;
+    try {
+      this.#encoder.sweep(engine, epoch);
+    } catch (thrown) {
+      // The next call finds an engine that is lost, and another one.
+      this.#runtime?.trap(thrown);
+    }
   }
 
-  async #caption({ id, image, options }: CaptionRequest, signal: AbortSignal): Promise<void> {
-    if (this.#engine === undefined) throw new BlipError("internal", "a caption was asked for before the engine was created");
-    const onProgress: OnProgress = (text, index) => {
-      if (signal.aborted) return false;
-      this.#post({ type: "token", id, text, index });
-      return true;
-    };
-    const json = await run(this.#engine, image, options, onProgress);
-    signal.throwIfAborted();
-    this.#post({ type: "captioned", id, result: JSON.parse(json) as CaptionResult });
+  async *#turns(message: CallMessage, signal: AbortSignal): AsyncGenerator<void, Value, void> {
+    if (message.type === "create") return { value: await this.#create(message, signal) };
+    const runtime = this.#runtime;
+    if (runtime === undefined) throw new BlipError("internal", "a call came before the engine was created");
+    if (message.type === "encode") return yield* this.#encode(message, runtime);
+    if (message.type === "run") return yield* this.#run(message, runtime, signal);
+    if (message.type === "gallery") return { value: await this.#galleryCall(message, runtime) };
+    const json = await runtime.use(async (engine) => (message.type === "memory" ? engine.memory() : engine.selfTest()));
+    return { value: JSON.parse(json) as unknown };
   }
 
-  async #selfTest({ id }: SelfTestRequest, signal: AbortSignal): Promise<void> {
-    if (this.#engine === undefined) throw new BlipError("internal", "a self-test was asked for before the engine was created");
-    const json = await this.#engine.selfTest();
-    signal.throwIfAborted();
-    this.#post({ type: "selfTested", id, result: JSON.parse(json) as SelfTest });
+  async #create({ id, create }: Message<"create">, signal: AbortSignal): Promise<unknown> {
+    if (this.#runtime !== undefined) throw new BlipError("internal", "the engine was already created");
+    const notify = (event: Extract<FromEngine, { type: "event" }>["event"]): void => this.#post({ type: "event", event });
+    this.#runtime = new Runtime({
+      create,
+      startModule: this.#startModule,
+      open: (signal, report) => openModels(create, this.#startModule, notify, signal, report),
+      notify,
+    });
+    return this.#runtime.start((progress) => this.#post({ type: "progress", id, progress }), signal);
+  }
+
+  async *#encode({ images, options, video }: Message<"encode">, runtime: Runtime): AsyncGenerator<void, Value, void> {
+    const pictures = video ? [new Picture(0, images, options, true)] : images.map((image, index) => new Picture(index, [image], options));
+    const ids: number[] = [];
+    try {
+      while (!(await this.#encodeSome(runtime, pictures))) yield;
+      for (const picture of pictures) {
+        this.#pictures.set(this.#nextPicture, picture);
+        ids.push(this.#nextPicture++);
+      }
+      return { value: ids };
+    } finally {
+      if (ids.length === 0) for (const picture of pictures) this.#encoder.drop(picture);
+    }
+  }
+
+  async *#run(message: Message<"run">, runtime: Runtime, signal: AbortSignal): AsyncGenerator<void, Value, void> {
+    const { id, request, options } = message;
+    const own: Picture[] = [];
+    const pictures = message.pictures.map((input, index) => this.#picture(index, input, options, own));
+    const results: unknown[] = [];
+    const floats: Float32Array[] = [];
+    const json = JSON.stringify(request);
+    const groups = isShared(request) ? [pictures] : pictures.map((picture) => [picture]);
+    let first = 0;
+    try {
+      for (const group of groups) {
+        // What waits for its turn after these is encoded with them, as far as there is room.
+        while (!(await this.#encodeSome(runtime, group, pictures.slice(first)))) yield;
+        const onEvent: OnEvent = (text, a, b) => {
+          if (signal.aborted) return false;
+          if (text !== undefined) this.#post({ type: "token", id, text, index: a, picture: first });
+          else if (b > 0) this.#post({ type: "step", id, done: first + (a / b) * group.length, total: pictures.length });
+          return true;
+        };
+        const answer = await runtime.use(async (engine) => {
+          // Again, when the engine is another one since.
+          while (!(await this.#encoder.encodeSome(engine, runtime.epoch, group))) signal.throwIfAborted();
+          const handles = group.map(({ handle }) => handle!.value);
+          return engine.run(json, Uint32Array.from(handles), onEvent);
+        });
+        collect(answer, results, floats);
+        for (const [index, picture] of group.entries()) if (own.includes(picture)) tell(results[first + index], picture.ms);
+        for (const picture of group) if (own.includes(picture)) this.#encoder.drop(picture);
+        first += group.length;
+        if (first < pictures.length) {
+          this.#post({ type: "step", id, done: first, total: pictures.length });
+          yield;
+        }
+      }
+      return { value: { results, floats } satisfies TaskAnswer, transfer: floats.map(({ buffer }) => buffer as ArrayBuffer) };
+    } finally {
+      for (const picture of pictures) if (picture.released || own.includes(picture)) this.#encoder.drop(picture);
+    }
+  }
+
+  /** Galleries have an engine of their own, which pages without one do not load. */
+  async #galleryCall({ op, args }: Message<"gallery">, runtime: Runtime): Promise<unknown> {
+    const { GalleryEngine } = await import("./gallery-engine.js");
+    const gallery = (this.#gallery ??= new GalleryEngine());
+    return runtime.use((engine, module) => gallery.call(module, engine, op, args));
+  }
+
+  /** Encodes some of `pictures` and what else fits, `more`; whether all of `pictures` are. */
+  async #encodeSome(runtime: Runtime, pictures: readonly Picture[], more: readonly Picture[] = pictures): Promise<boolean> {
+    return runtime.use(async (engine) => {
+      const isReady = (picture: Picture): boolean => picture.handle?.epoch === runtime.epoch;
+      if (!pictures.every(isReady)) await this.#encoder.encodeSome(engine, runtime.epoch, more);
+      return pictures.every(isReady);
+    });
+  }
+
+  #picture(index: number, input: PictureInput, options: Message<"run">["options"], own: Picture[]): Picture {
+    if (input.kind === "picture") {
+      const picture = this.#pictures.get(input.picture);
+      if (picture === undefined) throw new BlipError("bad-option", "this encoded image was disposed of");
+      return picture;
+    }
+    const picture = new Picture(index, [input], options);
+    own.push(picture);
+    return picture;
   }
 }
 
-/** Streams a model into an engine. */
-async function load(engine: Engine, model: RemoteModel, progress: Report, signal: AbortSignal): Promise<void> {
-  engine.beginLoad(model.manifest.json);
-  await model.pourWeights((piece) => engine.push(piece));
-  signal.throwIfAborted();
-  progress({ phase: "load" });
-  await engine.finishLoad(model.vocab);
-  signal.throwIfAborted();
+/** Requests whose texts are encoded once for all pictures, or that are about all of them together. */
+function isShared(request: TaskRequest): boolean {
+  if (request.task === "classify") return request["head"] !== "itm";
+  return request.task === "embed" || request.task === "nlvr2";
 }
 
-function run(engine: Engine, image: ImagePayload, options: EngineOptions, onProgress: OnProgress): Promise<string> {
-  const json = JSON.stringify(options);
-  return image.kind === "encoded"
-    ? engine.caption(image.bytes, json, onProgress)
-    : engine.captionPixels(image.rgba, image.width, image.height, json, onProgress);
+function collect([json, ...floats]: readonly [string, ...Float32Array[]], results: unknown[], all: Float32Array[]): void {
+  results.push(...(JSON.parse(json) as { results: unknown[] }).results);
+  all.push(...floats);
+}
+
+/** The engine was asked about a picture that was encoded already; what that took belongs to this call. */
+function tell(result: unknown, encode: number): void {
+  const timed = result as { ms?: { encode?: number } } | undefined;
+  if (timed?.ms !== undefined) timed.ms.encode = encode;
+}
+
+/** Lets a call that will not go on put away what it holds. */
+async function finish(turns: Call["turns"]): Promise<void> {
+  await turns.return({ value: undefined }).catch(() => {});
 }

@@ -8,7 +8,7 @@
 
 import { BlipError, type ImagePayload } from "./protocol.js";
 
-/** Everything that `caption` takes as an image. A string is an address, which may be a `data:` or `blob:` URL. */
+/** Every source that can be read as an image. A string is an address, which may be a `data:` or `blob:` URL. */
 export type ImageSource =
   | Blob
   | ArrayBuffer

@@ -21,7 +21,7 @@ export interface ModelInfo {
   /** How its matrices are stored. */
   readonly quantisation: Quantisation;
   readonly licence: string;
-  /** Bytes that were downloaded for it. */
+  /** Bytes of its files. */
   readonly bytes: number;
 }
 
@@ -46,16 +46,22 @@ export interface SelfTest {
   readonly checks: readonly SelfTestCheck[];
 }
 
-/** Everything about an instance that does not change. */
+/** Everything about an instance; only the device can change, when it was lost. */
 export interface BlipInfo {
   readonly device: "webgpu" | "cpu";
   readonly adapter: AdapterInfo;
+  /** The model, or the first of several. */
   readonly model: ModelInfo;
+  readonly models: readonly ModelInfo[];
+  /** What the networks of all models were trained for. */
+  readonly tasks: readonly string[];
+  /** Names image encoder and contrastive heads: galleries of equal ones can be searched alike. */
+  readonly fingerprint?: string;
   /** What the model was trained to name, where its manifest says so. */
   readonly knows?: KnownWords;
   /**
-   * Why `device: "auto"` did not take the GPU: there is no real one, or its self-test failed. Absent when
-   * it did, or when a device was asked for.
+   * Why `device: "auto"` did not take the GPU: there is no real one, its self-test failed, or it was lost.
+   * Absent when it did, or when a device was asked for.
    */
   readonly fallbackReason?: string;
   /** Version of the engine. */

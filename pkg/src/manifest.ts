@@ -9,6 +9,14 @@ export interface ModelFile {
   readonly bytes: number;
   /** SHA-256 in lower-case hexadecimal. */
   readonly sha256: string;
+  /** Digests of its pieces of `size` bytes, the last one as long as what is left; absent in small files. */
+  readonly chunks?: { readonly size: number; readonly sha256: readonly string[] };
+}
+
+/** Text networks in a file of their own, over the image encoder of `files.weights`. */
+export interface ModelNetworks {
+  readonly tasks: readonly string[];
+  readonly weights: ModelFile;
 }
 
 /** Words by kind (`nouns`, `colours`, …) that a model was trained on. */
@@ -29,12 +37,17 @@ export interface Manifest {
   readonly quantisation: Quantisation;
   readonly licence: string;
   readonly files: { readonly weights: ModelFile; readonly vocab: ModelFile };
+  /** Further networks, in the order in which their files follow `files.weights`. */
+  readonly networks: readonly ModelNetworks[];
   readonly knows?: KnownWords;
   readonly json: string;
 }
 
-/** The versions that are read; the first had one element type for all, `dtype`. */
-const FORMAT_VERSIONS: readonly unknown[] = [1, 2];
+/** The versions that are read: the first had one element type for all, `dtype`, the third may have `networks`. */
+const FORMAT_VERSIONS: readonly unknown[] = [1, 2, 3];
+
+/** The most bytes of a chunk: one is held in memory while it is checked. */
+const CHUNK_LIMIT = 1 << 26;
 
 /**
  * Reads a manifest.
@@ -54,7 +67,7 @@ export function parseManifest(json: string, url: string): Manifest {
   const root = record(parsed) ?? fail("expected a JSON object");
   const version = root["formatVersion"];
   if (!FORMAT_VERSIONS.includes(version)) {
-    fail(`\`formatVersion\` is ${String(version)}, this version reads ${FORMAT_VERSIONS.join(" and ")}`);
+    fail(`\`formatVersion\` is ${String(version)}, this version reads ${FORMAT_VERSIONS.join(", ")}`);
   }
   const text = (name: string, value: unknown = root[name]): string => {
     return typeof value === "string" && value !== "" ? value : fail(`\`${name}\` is missing or not text`);
@@ -68,15 +81,26 @@ export function parseManifest(json: string, url: string): Manifest {
     };
   };
   const files = record(root["files"]) ?? fail("`files` is missing");
-  const file = (name: string): ModelFile => {
-    const entry = record(files[name]) ?? fail(`\`files.${name}\` is missing`);
-    const { path, bytes, sha256 } = entry;
-    if (typeof path !== "string" || !isInside(path)) return fail(`\`files.${name}.path\` is not a path inside the directory`);
-    if (typeof bytes !== "number" || !Number.isSafeInteger(bytes) || bytes < 0) {
-      return fail(`\`files.${name}.bytes\` is not a size`);
-    }
-    if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/.test(sha256)) return fail(`\`files.${name}.sha256\` is not a SHA-256`);
-    return { path, bytes, sha256 };
+  const file = (name: string, value: unknown): ModelFile => {
+    const entry = record(value) ?? fail(`\`${name}\` is missing`);
+    const { path, bytes, sha256, chunks } = entry;
+    if (typeof path !== "string" || !isInside(path)) return fail(`\`${name}.path\` is not a path inside the directory`);
+    if (!isSize(bytes)) return fail(`\`${name}.bytes\` is not a size`);
+    if (!isDigest(sha256)) return fail(`\`${name}.sha256\` is not a SHA-256`);
+    if (chunks === undefined || chunks === null) return { path, bytes, sha256 };
+    return { path, bytes, sha256, chunks: readChunks(chunks, bytes) ?? fail(`\`${name}.chunks\` does not fit the file`) };
+  };
+  const networks = (): ModelNetworks[] => {
+    const list = root["networks"] ?? [];
+    if (!Array.isArray(list)) return fail("`networks` is not a list");
+    return list.map((item: unknown, index) => {
+      const name = `networks[${index}]`;
+      const entry = record(item) ?? fail(`\`${name}\` is not an object`);
+      return {
+        tasks: strings(entry["tasks"]) ?? fail(`\`${name}.tasks\` is not a list of names`),
+        weights: file(`${name}.weights`, entry["weights"]),
+      };
+    });
   };
   const knows = root["knows"];
   return {
@@ -84,10 +108,42 @@ export function parseManifest(json: string, url: string): Manifest {
     tasks: strings(root["tasks"]) ?? fail("`tasks` is not a list of names"),
     quantisation: quantisation(),
     licence: text("licence"),
-    files: { weights: file("weights"), vocab: file("vocab") },
+    files: { weights: file("files.weights", files["weights"]), vocab: file("files.vocab", files["vocab"]) },
+    networks: networks(),
     ...(knows === undefined ? {} : { knows: words(knows) ?? fail("`knows` is not lists of words by kind") }),
     json,
   };
+}
+
+/** The files of weights, in the order in which an engine takes them. */
+export function weightFiles(manifest: Manifest): readonly ModelFile[] {
+  return [manifest.files.weights, ...manifest.networks.map(({ weights }) => weights)];
+}
+
+/** The manifest without the further networks that serve none of `tasks`; the image encoder's file always stays. */
+export function limitTasks(manifest: Manifest, tasks: readonly string[]): Manifest {
+  const wanted = (network: ModelNetworks): boolean => network.tasks.some((task) => tasks.includes(task));
+  const networks = manifest.networks.filter(wanted);
+  if (networks.length === manifest.networks.length) return manifest;
+  const root = JSON.parse(manifest.json) as { networks: unknown[] };
+  const json = JSON.stringify({ ...root, networks: root.networks.filter((_, index) => wanted(manifest.networks[index]!)) });
+  return { ...manifest, networks, json };
+}
+
+function readChunks(value: unknown, bytes: number): ModelFile["chunks"] {
+  const entry = record(value);
+  const size = entry?.["size"];
+  const sha256 = strings(entry?.["sha256"]);
+  if (!isSize(size) || size === 0 || size > CHUNK_LIMIT || sha256 === undefined) return undefined;
+  return sha256.every(isDigest) && sha256.length === Math.ceil(bytes / size) ? { size, sha256 } : undefined;
+}
+
+function isSize(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isDigest(value: unknown): value is string {
+  return typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
 }
 
 function record(value: unknown): Record<string, unknown> | undefined {

@@ -5,8 +5,11 @@
  * and a late answer to a cancelled call is recognised and dropped.
  */
 
-import type { EngineOptions } from "./options.js";
-import type { BlipInfo, SelfTest } from "./info.js";
+import type { BlipInfo } from "./info.js";
+import type { ImageOptions, TaskName } from "./options.js";
+import type { ModelPlan } from "./sources.js";
+
+export type { Caption, CaptionResult } from "./results.js";
 
 /** The stable codes of the Rust crate (`ErrorKind::code`), in its order. A test holds the two lists together. */
 export const ERROR_CODES = [
@@ -42,11 +45,14 @@ export type BlipErrorCode = (typeof ERROR_CODES)[number];
 export class BlipError extends Error {
   /** The stable code, the same in Rust and TypeScript. */
   readonly code: BlipErrorCode;
+  /** Which image of an array the error is about, where it is about one. */
+  readonly image?: number;
 
-  constructor(code: BlipErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: BlipErrorCode, message: string, options?: ErrorOptions & { image?: number | undefined }) {
     super(message, options);
     this.name = "BlipError";
     this.code = code;
+    if (options?.image !== undefined) this.image = options.image;
   }
 }
 
@@ -69,8 +75,17 @@ export function toBlipError(thrown: unknown, fallback: BlipErrorCode = "internal
 
 /** A step on the way to a usable instance. */
 export type Progress =
-  /** Bytes of the model so far, over all of its files; `file` is the one being read. */
-  | { readonly phase: "download"; readonly file: string; readonly loaded: number; readonly total: number }
+  /**
+   * Bytes of the model so far, over all of its files; `file` is the one being read. `total` is the same from
+   * the first step on. `fromCache` says that these bytes did not come from the network.
+   */
+  | {
+      readonly phase: "download";
+      readonly file: string;
+      readonly loaded: number;
+      readonly total: number;
+      readonly fromCache?: boolean;
+    }
   /**
    * The device was opened; `fallbackReason` says why `auto` did not take the GPU. A second such step means
    * that the GPU failed its self-test: the model is read once more, for the CPU.
@@ -90,55 +105,89 @@ export type ImagePayload =
   | { readonly kind: "encoded"; readonly bytes: Uint8Array }
   | { readonly kind: "pixels"; readonly rgba: Uint8Array; readonly width: number; readonly height: number };
 
+/** An image of a request: one that comes with it, or one that the engine has encoded before. */
+export type PictureInput = ImagePayload | { readonly kind: "picture"; readonly picture: number };
+
+/** How matrices of a converted model are stored: `q4`, `q8`, `f16` or `f32`, by side. */
+export interface Dtype {
+  readonly vision: string;
+  readonly text: string;
+}
+
+/** Where verified weights are kept: `auto` is the Cache API where there is one; `none` keeps nothing. */
+export type CacheMode = "auto" | "cache" | "memory" | "none";
+
 /** What `Blip.create` asks of the engine; every URL is absolute. */
 export interface CreateMessage {
   readonly device: "auto" | "webgpu" | "cpu";
-  /** The address of the model's `blip.json`. */
-  readonly manifestUrl: string;
+  /** The models to load, one after the other. */
+  readonly plan: ModelPlan;
+  /** Only networks for these, all of which there must be; left out, every network is loaded. */
+  readonly tasks?: readonly string[];
+  readonly dtype: Dtype;
+  readonly cache: CacheMode;
   /** The address of `blip_bg.wasm`; left out, the engine takes the one beside its own script. */
   readonly wasmUrl?: string;
   /** The same of `blip_baseline_bg.wasm`. */
   readonly baselineWasmUrl?: string;
 }
 
-/** One caption: its text, the sum of the log-probabilities of its tokens, and the token ids. */
-export interface Caption {
-  readonly text: string;
-  readonly logProb: number;
-  readonly tokens: readonly number[];
+/** A question to the model, as `tasks::Request` of the crate reads it. */
+export type TaskRequest = { readonly task: TaskName } & Readonly<Record<string, unknown>>;
+
+/** What a request is answered with: one entry for each picture, and arrays of numbers that belong to them. */
+export interface TaskAnswer {
+  readonly results: readonly unknown[];
+  readonly floats: readonly Float32Array[];
 }
 
-/** What a caption call resolves to; `text` is the best caption, `captions` all that were asked for. */
-export interface CaptionResult {
-  readonly text: string;
-  readonly captions: readonly Caption[];
-  /** Where the time went, in milliseconds. */
-  readonly ms: {
-    /** Pixels to image tokens. */
-    readonly encode: number;
-    /** Keys and values of the image tokens; on a GPU only the handing over, the work is part of `caption`. */
-    readonly ground: number;
-    /** Image tokens to words, `ground` included. */
-    readonly caption: number;
-    /** Not a time: decoding steps, the end token's included. */
-    readonly tokens: number;
-  };
-}
+/** What the engine tells outside a call; `types` are those of `BlipEventMap`. */
+export type EngineEvent =
+  | { readonly type: "devicelost"; readonly message: string }
+  | { readonly type: "devicerestored"; readonly message: string; readonly info: BlipInfo }
+  | { readonly type: "fallback" | "quota" | "refetched"; readonly message: string };
 
 /** Page to engine. */
 export type ToEngine =
   | { readonly type: "create"; readonly id: number; readonly create: CreateMessage }
-  | { readonly type: "caption"; readonly id: number; readonly image: ImagePayload; readonly options: EngineOptions }
+  | {
+      readonly type: "encode";
+      readonly id: number;
+      readonly images: readonly ImagePayload[];
+      readonly options: ImageOptions;
+      /** The images are frames of one clip and become one picture. */
+      readonly video: boolean;
+    }
+  | {
+      readonly type: "run";
+      readonly id: number;
+      readonly request: TaskRequest;
+      readonly pictures: readonly PictureInput[];
+      /** How the images among `pictures` are read. */
+      readonly options: ImageOptions;
+    }
   | { readonly type: "selfTest"; readonly id: number }
+  | { readonly type: "memory"; readonly id: number }
+  | { readonly type: "gallery"; readonly id: number; readonly op: string; readonly args: readonly unknown[] }
+  | { readonly type: "release"; readonly picture: number }
   | { readonly type: "abort"; readonly id: number };
 
 /** Engine to page. */
 export type FromEngine =
   | { readonly type: "progress"; readonly id: number; readonly progress: Progress }
-  | { readonly type: "token"; readonly id: number; readonly text: string; readonly index: number }
-  | { readonly type: "created"; readonly id: number; readonly info: BlipInfo }
-  | { readonly type: "captioned"; readonly id: number; readonly result: CaptionResult }
-  | { readonly type: "selfTested"; readonly id: number; readonly result: SelfTest }
-  | { readonly type: "failed"; readonly id: number; readonly code: BlipErrorCode; readonly message: string }
+  /** The text so far of sequence `index`, about picture `picture` of the request. */
+  | { readonly type: "token"; readonly id: number; readonly text: string; readonly index: number; readonly picture: number }
+  /** `done` of `total` pictures of the request, fractions included. */
+  | { readonly type: "step"; readonly id: number; readonly done: number; readonly total: number }
+  | { readonly type: "done"; readonly id: number; readonly value: unknown }
+  | {
+      readonly type: "failed";
+      readonly id: number;
+      readonly code: BlipErrorCode;
+      readonly message: string;
+      /** Which picture of the request it is about. */
+      readonly picture?: number;
+    }
+  | { readonly type: "event"; readonly event: EngineEvent }
   /** The engine is gone: nothing more will be answered. */
   | { readonly type: "crashed"; readonly code: BlipErrorCode; readonly message: string };

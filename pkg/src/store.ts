@@ -1,122 +1,51 @@
-/**
- * Downloads a model: the manifest, then files as streams of small pieces.
- *
- * Nothing is verified here but sizes that must not be exceeded: the engine checks every byte before it
- * uses it.
- */
+/** Models as streams of verified bytes, out of the cache or from where they are published. */
 
-import { type Manifest, type ModelFile, parseManifest } from "./manifest.js";
-import { BlipError, type Progress } from "./protocol.js";
+import { isBusy } from "./cache.js";
+import { Chunks } from "./chunks.js";
+import { preparePublished } from "./published.js";
+import type { Prepared, RemoteModel, StoreOptions } from "./remote.js";
+import type { ModelSource } from "./sources.js";
 
-/** The most bytes that are handed over at a time: what a copy of them in the engine's memory may take. */
-const PIECE = 1 << 20;
+export type { RemoteModel, StoreEvent, StoreOptions } from "./remote.js";
 
-/** A model that is being downloaded. */
-export interface RemoteModel {
-  readonly manifest: Manifest;
-  /** The vocabulary as it came. */
-  readonly vocab: Uint8Array;
-  /** Hands the weights to `push`, in order; a second call downloads them again. What `push` throws ends it. */
-  pourWeights(push: (piece: Uint8Array) => void): Promise<void>;
+/** What a model would cost now. */
+export interface Estimate {
+  /** Bytes that would come from the network. */
+  readonly downloadBytes: number;
+  /** Bytes that are here already. */
+  readonly cachedBytes: number;
+  /** Whether another tab is downloading it. */
+  readonly busy: boolean;
 }
 
 /**
- * Fetches manifest and vocabulary of the model at `manifestUrl`, and asks for its weights.
+ * Finds a model, and reads all of it but the weights; those of a repository are downloaded and converted
+ * here, because a manifest knows their digests only then.
  *
- * @throws BlipError `download-failed`, `integrity` or `bad-config`.
+ * @throws BlipError `download-failed`, `integrity` or `bad-config`; what a conversion finds wrong.
  */
-export async function openModel(
-  manifestUrl: string,
-  onProgress: (progress: Progress) => void,
-  signal: AbortSignal,
-): Promise<RemoteModel> {
-  const response = await request(manifestUrl, signal);
-  const manifest = parseManifest(await readText(response, manifestUrl, signal), manifestUrl);
-  const { weights, vocab } = manifest.files;
-  const total = weights.bytes + vocab.bytes;
-  const pour = (file: ModelFile, body: Response, before: number, push: (piece: Uint8Array) => void): Promise<void> => {
-    const report = (loaded: number): void => {
-      onProgress({ phase: "download", file: file.path, loaded: before + loaded, total });
-    };
-    return readPieces(address(file), body, push, report, signal);
-  };
-  const address = (file: ModelFile): string => new URL(file.path, manifestUrl).href;
-
-  // The small file first: a broken deployment shows before the large download.
-  const words = new Uint8Array(vocab.bytes);
-  let filled = 0;
-  await pour(vocab, await request(address(vocab), signal), 0, (piece) => {
-    if (filled + piece.length > words.length) {
-      throw new BlipError("integrity", `${address(vocab)}: longer than the ${words.length} bytes of the manifest`);
-    }
-    words.set(piece, filled);
-    filled += piece.length;
-  });
-
-  // Asked for at once, read when an engine is there to take it.
-  let asked: Promise<Response> | undefined = request(address(weights), signal);
-  asked.catch(() => {});
-  return {
-    manifest,
-    vocab: words.subarray(0, filled),
-    pourWeights: async (push) => {
-      const body = asked ?? request(address(weights), signal);
-      asked = undefined;
-      await pour(weights, await body, vocab.bytes, push);
-    },
-  };
+export async function openModel(source: ModelSource, options: StoreOptions): Promise<RemoteModel> {
+  return (await prepare(source, options)).open();
 }
 
-async function readPieces(
-  url: string,
-  response: Response,
-  push: (piece: Uint8Array) => void,
-  onProgress: (loaded: number) => void,
-  signal: AbortSignal,
-): Promise<void> {
-  const reader = response.body?.getReader();
-  const next = async (): Promise<Uint8Array | undefined> => {
-    try {
-      return (await reader?.read())?.value;
-    } catch (error) {
-      throw downloadError(url, error, signal);
-    }
-  };
-  let loaded = 0;
-  try {
-    for (let chunk = await next(); chunk !== undefined; chunk = await next()) {
-      for (let at = 0; at < chunk.length; at += PIECE) push(chunk.subarray(at, at + PIECE));
-      loaded += chunk.length;
-      onProgress(loaded);
-    }
-  } catch (error) {
-    // The rest of the file is of no use; whether the connection can be told so does not matter.
-    void reader?.cancel().catch(() => {});
-    throw error;
-  }
+/**
+ * How much of a model is in the cache and how much would be downloaded; asks for little and stores nothing.
+ *
+ * @throws BlipError `download-failed` or `bad-config`.
+ */
+export async function estimate(
+  source: ModelSource,
+  options: Pick<StoreOptions, "dtype" | "signal" | "tasks" | "patience">,
+): Promise<Estimate> {
+  const { key, total, held } = await prepare(source, { ...options, cache: "auto", onProgress: () => {}, onEvent: () => {} });
+  return { downloadBytes: total - held, cachedBytes: held, busy: await isBusy(key) };
 }
 
-async function request(url: string, signal: AbortSignal): Promise<Response> {
-  let response: Response;
-  try {
-    response = await fetch(url, { signal });
-  } catch (error) {
-    throw downloadError(url, error, signal);
-  }
-  if (!response.ok) throw new BlipError("download-failed", `${url}: HTTP status ${response.status}`);
-  return response;
-}
-
-async function readText(response: Response, url: string, signal: AbortSignal): Promise<string> {
-  try {
-    return await response.text();
-  } catch (error) {
-    throw downloadError(url, error, signal);
-  }
-}
-
-function downloadError(url: string, error: unknown, signal: AbortSignal): unknown {
-  if (signal.aborted || error instanceof BlipError) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  return new BlipError("download-failed", `${url}: ${message}`, { cause: error });
+async function prepare(source: ModelSource, options: StoreOptions): Promise<Prepared> {
+  options.signal.throwIfAborted();
+  const chunks = await Chunks.open(options.cache, (message) => options.onEvent({ type: "quota", message }));
+  if (source.kind === "manifest") return preparePublished(source.url, options, chunks);
+  // Most pages never need it.
+  const { prepareRepository } = await import("./hub.js");
+  return prepareRepository(source, options, chunks);
 }

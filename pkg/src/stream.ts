@@ -43,6 +43,7 @@ export class CaptionStream implements AsyncIterable<CaptionToken> {
     this.result.catch(() => {});
   }
 
+  /** The tokens, once; whoever stops early cancels the caption. */
   async *[Symbol.asyncIterator](): AsyncGenerator<CaptionToken, void, undefined> {
     try {
       for (;;) {

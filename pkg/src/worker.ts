@@ -7,11 +7,11 @@ import { watchForTraps } from "./traps.js";
 
 /** What is used of `DedicatedWorkerGlobalScope`, which the DOM library does not declare. */
 interface WorkerScope {
-  postMessage(message: FromEngine): void;
+  postMessage(message: FromEngine, transfer: Transferable[]): void;
   addEventListener(type: "message", listener: (event: MessageEvent<ToEngine>) => void): void;
 }
 
 const scope = globalThis as unknown as WorkerScope;
-const host = new EngineHost((message) => scope.postMessage(message), startModule);
+const host = new EngineHost((message, transfer = []) => scope.postMessage(message, transfer), startModule);
 watchForTraps(host);
 scope.addEventListener("message", (event) => host.receive(event.data));

@@ -77,6 +77,7 @@ test("a self-test that the GPU cannot run is its fault, anything else is not", a
 test("under auto a GPU that computes wrongly makes place for the CPU, which loads the model again", async () => {
   browser(REAL);
   const restore = serveModel();
+  const plan = { sources: [{ source: { kind: "manifest", url: "https://example.test/fake/blip.json" } }] };
   const log = [];
   const messages = [];
   const module = fakeModule({ selfTest: async () => selfTest("attention") }, log);
@@ -85,10 +86,10 @@ test("under auto a GPU that computes wrongly makes place for the CPU, which load
       messages.push(message);
       if (message.type !== "progress") resolve();
     }, starting(module));
-    host.receive({ type: "create", id: 1, create: { device: "auto", manifestUrl: "https://example.test/fake/blip.json" } });
+    host.receive({ type: "create", id: 1, create: { device: "auto", plan, dtype: { vision: "q8", text: "q8" }, cache: "auto" } });
   });
   restore();
-  const { info } = messages.at(-1);
+  const info = messages.at(-1).value;
   assert.equal(info.device, "cpu");
   assert.match(info.fallbackReason, /computes wrongly: attention/);
   const loading = ["begin", "push 7", "finish vocab"];

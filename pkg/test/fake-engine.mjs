@@ -5,6 +5,7 @@ import { EngineHost } from "../dist/host.js";
 
 const encoder = new TextEncoder();
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
+const turn = () => new Promise((resolve) => setTimeout(resolve));
 
 /** An error as the wasm rejects with: a plain `Error` with a `code`. */
 export function coded(code, message) {
@@ -24,47 +25,141 @@ export function selfTest(...wrong) {
   return JSON.stringify({ device: "webgpu", ok: wrong.length === 0, checks });
 }
 
+/** What images are called in logs: their sizes. */
+const label = (image) => (image instanceof Uint8Array ? `bytes:${image.length}` : `pixels:${image.width}x${image.height}`);
+
 /**
- * An engine whose captions are the words of `words`, one a turn of the event loop.
- * `overrides` replaces any method; `log` records what was called.
+ * An engine whose captions are the words of `words`, one a turn of the event loop, and whose other answers
+ * name what they are about. `log` records what was called.
  */
-export function fakeModule(overrides = {}, log = []) {
-  const generate = async (label, optionsJson, onProgress) => {
-    log.push(`start ${label} ${optionsJson}`);
-    const words = ["a", "red", "apple"];
-    for (let index = 0; index < words.length; index++) {
-      await new Promise((resolve) => setTimeout(resolve));
-      if (!onProgress(words.slice(0, index + 1).join(" "), index)) {
-        log.push(`abort ${label}`);
-        throw coded("aborted", "the call was cancelled");
-      }
+export class FakeEngine {
+  constructor(log) {
+    this.log = log;
+    this.pictures = new Map();
+    this.next = 1;
+    this.freed = false;
+    /** Throws it at the next call, and at all after it. */
+    this.fault = undefined;
+  }
+  adapter() {
+    return JSON.stringify({ vendor: "cpu", architecture: "", device: "", description: "", isFallbackAdapter: false, features: [] });
+  }
+  onLost(listener) {
+    /** Loses the device, as a browser tells of it. */
+    this.lose = listener;
+  }
+  beginLoad() {
+    this.log.push("begin");
+  }
+  push(bytes) {
+    this.log.push(`push ${bytes.length}`);
+  }
+  async finishLoad(vocab) {
+    this.log.push(`finish ${new TextDecoder().decode(vocab)}`);
+  }
+  limit(tasks) {
+    this.log.push(`limit ${tasks}`);
+  }
+  loaded() {
+    return JSON.stringify({ tasks: ["caption"], parts: [], towers: 1, fingerprint: "print", width: 4 });
+  }
+  async warmUp(onProgress) {
+    onProgress(1, 2);
+    onProgress(2, 2);
+    return 7;
+  }
+  async selfTest() {
+    return selfTest();
+  }
+  async encode(images, options) {
+    this.#check();
+    if (images.length > 8 && !JSON.parse(options).video) throw coded("bad-option", "too many images");
+    this.log.push(`encode ${images.map(label).join(" ")} ${options}`);
+    await turn();
+    this.#check();
+    // A file that begins with 255 is none.
+    if (images.some((image) => image[0] === 255)) throw coded("bad-image", "no known format");
+    const pictures = JSON.parse(options).video ? [`video of ${images.map(label).join(" ")}`] : images.map(label);
+    return Uint32Array.from(pictures, (picture) => {
+      this.pictures.set(this.next, picture);
+      return this.next++;
+    });
+  }
+  release(handle) {
+    if (!this.pictures.delete(handle)) throw coded("internal", `handle ${handle} is released twice`);
+  }
+  async run(json, handles, onEvent) {
+    this.#check();
+    const { task, ...request } = JSON.parse(json);
+    const pictures = [...handles].map((handle) => {
+      if (!this.pictures.has(handle)) throw coded("bad-option", `there is no picture ${handle}`);
+      return this.pictures.get(handle);
+    });
+    this.log.push(`run ${task} ${pictures.join(" + ")}`);
+    const answer = await this.answer(task, request, pictures, onEvent);
+    this.#check();
+    this.log.push(`end ${task} ${pictures.join(" + ")}`);
+    return [JSON.stringify({ results: answer.results }), ...(answer.floats ?? [])];
+  }
+  async answer(task, request, pictures, onEvent) {
+    if (task === "embed") {
+      const rows = request.kind === "text" ? request.texts : pictures.flatMap((picture) => request.texts?.map(() => picture) ?? [picture]);
+      await turn();
+      return { results: rows.map(() => ({ shape: [1] })), floats: rows.map((row) => Float32Array.of(row.length)) };
     }
-    log.push(`end ${label}`);
-    const text = words.join(" ");
-    return JSON.stringify({ text, captions: [{ text, logProb: -1, tokens: [1, 2] }], ms: { encode: 1, ground: 1, caption: 2, tokens: 3 } });
-  };
-  const engine = {
-    adapter: () => JSON.stringify({ vendor: "cpu", architecture: "", device: "", description: "", isFallbackAdapter: false, features: [] }),
-    beginLoad: () => log.push("begin"),
-    push: (bytes) => log.push(`push ${bytes.length}`),
-    finishLoad: async (vocab) => void log.push(`finish ${new TextDecoder().decode(vocab)}`),
-    warmUp: async (onProgress) => {
-      onProgress(1, 2);
-      onProgress(2, 2);
-      return 7;
-    },
-    selfTest: async () => selfTest(),
-    caption: (bytes, options, onProgress) => generate(`bytes:${bytes.length}`, options, onProgress),
-    captionPixels: (rgba, width, height, options, onProgress) => generate(`pixels:${width}x${height}`, options, onProgress),
-    free: () => log.push("free"),
-    ...overrides,
-  };
-  const open = overrides.open ?? (async () => {});
+    if (task === "nlvr2") return { results: [{ probability: 0.75, logits: [0, 1], answer: true, pictures }] };
+    const results = [];
+    for (const picture of pictures) results.push(await this.one(task, request, picture, onEvent));
+    const floats = task === "explain" ? pictures.flatMap(() => [Float32Array.of(1, 2, 3, 4), Float32Array.of(5, 6), Float32Array.of(7, 8)]) : [];
+    return { results, floats };
+  }
+  async one(task, request, picture, onEvent) {
+    if (task === "caption" || (task === "ask" && request.answers === undefined)) {
+      const words = ["a", "red", "apple"];
+      for (let index = 0; index < words.length; index++) {
+        await turn();
+        this.#check();
+        if (!onEvent(words.slice(0, index + 1).join(" "), index, 0)) {
+          this.log.push(`abort ${task} ${picture}`);
+          throw coded("aborted", "the call was cancelled");
+        }
+      }
+      const text = words.join(" ");
+      if (task === "ask") return { text, answers: [{ text, logProb: -1 }], question: request.question, picture };
+      return { text, captions: [{ text, logProb: -1, tokens: [1, 2] }], ms: { encode: 1, ground: 1, caption: 2, tokens: 3 }, picture, request };
+    }
+    await turn();
+    if (!onEvent(undefined, 1, 2)) throw coded("aborted", "the call was cancelled");
+    if (task === "ask") return { text: request.answers[0], answers: request.answers.map((text) => ({ text, logProb: -1, score: 1, probability: 0.5 })) };
+    if (task === "match") return request.texts.map((text) => ({ text, itc: 0.5, score: 0.5, picture }));
+    if (task === "classify") return request.labels.map((label) => ({ label, probability: 1 / request.labels.length, score: 0, picture }));
+    if (task === "dialogue") return request.candidates.map((text) => ({ text, probability: 1, logit: 0, picture }));
+    const tokens = [{ text: "[ENC]", id: 1, word: null }, { text: "cat", id: 2, word: 0 }];
+    return { method: "m", layer: 1, grid: [1, 2], probability: 0.5, tokens, words: [{ text: "cat", tokens: [1] }] };
+  }
+  memory() {
+    return JSON.stringify({ gpuBytes: 0, gpuReserved: 0, pictures: this.pictures.size, wasmBytes: 65536 });
+  }
+  free() {
+    this.freed = true;
+    this.log.push("free");
+  }
+  #check() {
+    if (this.freed) throw coded("internal", "the engine was freed");
+    if (this.fault !== undefined) throw this.fault;
+  }
+}
+
+/** A module of fake engines. `overrides` replaces methods of all of them; `engines` collects them. */
+export function fakeModule(overrides = {}, log = [], engines = []) {
+  const { open = async () => {}, ...methods } = overrides;
   return {
     Engine: {
       open: async (device) => {
         log.push(`open ${device}`);
         await open(device);
+        const engine = Object.assign(new FakeEngine(log), methods);
+        engines.push(engine);
         return engine;
       },
     },
@@ -76,7 +171,7 @@ export function fakeModule(overrides = {}, log = []) {
 export const starting = (module) => async () => module;
 
 /** Addresses and contents of a small valid model. */
-export function modelFiles() {
+export function modelFiles(changes = {}) {
   const weights = encoder.encode("weights");
   const vocab = encoder.encode("vocab");
   const manifest = {
@@ -91,6 +186,7 @@ export function modelFiles() {
       weights: { path: "weights.bin", bytes: weights.length, sha256: sha256(weights) },
       vocab: { path: "vocab.txt", bytes: vocab.length, sha256: sha256(vocab) },
     },
+    ...changes,
   };
   return { manifest, weights, vocab };
 }
@@ -115,8 +211,10 @@ export function serveModel({ manifest, weights, vocab } = modelFiles()) {
 export class FakeWorker {
   constructor(module) {
     this.terminated = false;
-    const deliver = (message) =>
-      setTimeout(() => this.terminated || this.onmessage?.({ data: structuredClone(message) }));
+    const deliver = (message) => {
+      const copy = structuredClone(message);
+      setTimeout(() => this.terminated || this.onmessage?.({ data: copy }));
+    };
     this.host = new EngineHost(deliver, starting(module));
   }
   postMessage(message) {

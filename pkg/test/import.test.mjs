@@ -17,7 +17,8 @@ test("importing the package does no work, so a server can render with it", async
   const restore = ["fetch", "Worker", "navigator", "document", "caches", "self", "window", "OffscreenCanvas"].map(forbid);
   try {
     const module = await import("../dist/index.js");
-    assert.deepEqual(Object.keys(module).sort(), ["Blip", "BlipError", "ERROR_CODES"]);
+    const names = ["Blip", "BlipError", "BlipEvent", "ERROR_CODES", "EncodedImage", "overlay", "overlayPixels"];
+    assert.deepEqual(Object.keys(module).sort(), names);
   } finally {
     for (const undo of restore) undo();
   }

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import test, { afterEach, beforeEach } from "node:test";
+import { Blip } from "../dist/index.js";
+import { fakeModule, FakeWorker, serve, serveModel } from "./fake-engine.mjs";
+
+const modelBase = "https://example.test/models";
+const original = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+let restore;
+beforeEach(() => (restore = serveModel()));
+afterEach(() => {
+  restore();
+  if (original) Object.defineProperty(globalThis, "navigator", original);
+  else delete globalThis.navigator;
+});
+
+/** A browser with this adapter. */
+function browser(info) {
+  const gpu = { requestAdapter: async () => (info === null ? null : { info }) };
+  Object.defineProperty(globalThis, "navigator", { value: { gpu }, configurable: true });
+}
+
+const REAL = { vendor: "acme", architecture: "one", isFallbackAdapter: false };
+const SOFTWARE = { ...REAL, isFallbackAdapter: true };
+
+test("a model that is there can be downloaded, and its size is known before", async () => {
+  const { state, device, downloadBytes, cachedBytes } = await Blip.availability({ modelBase, device: "cpu" });
+  assert.deepEqual({ state, device, downloadBytes, cachedBytes }, { state: "downloadable", device: "cpu", downloadBytes: 12, cachedBytes: 0 });
+});
+
+test("it says which device would be taken, and why not the GPU", async () => {
+  browser(REAL);
+  assert.equal((await Blip.availability({ modelBase })).device, "webgpu");
+  browser(SOFTWARE);
+  const soft = await Blip.availability({ modelBase });
+  assert.equal(soft.device, "cpu");
+  assert.match(soft.reason, /software/);
+  assert.equal((await Blip.availability({ modelBase, device: "webgpu" })).state, "downloadable", "who asks for it gets it");
+  browser(null);
+  const none = await Blip.availability({ modelBase, device: "webgpu" });
+  assert.equal(none.state, "unavailable");
+  assert.match(none.reason, /no WebGPU adapter/);
+});
+
+test("a model that is not there is unavailable, and the reason has the address", async () => {
+  restore();
+  restore = serve({});
+  const { state, reason } = await Blip.availability({ modelBase, device: "cpu" });
+  assert.equal(state, "unavailable");
+  assert.match(reason, /example\.test.*404/);
+});
+
+test("while it is being created it is downloading", async () => {
+  const finishLoad = () => new Promise((resolve) => setTimeout(resolve, 50));
+  const createWorker = () => new FakeWorker(fakeModule({ finishLoad }));
+  const creating = Blip.create({ modelBase, device: "cpu", createWorker });
+  assert.equal((await Blip.availability({ modelBase, device: "cpu" })).state, "downloading");
+  await creating;
+  assert.notEqual((await Blip.availability({ modelBase, device: "cpu" })).state, "downloading");
+});
+
+test("a question that makes no sense is an error, and so is one that is aborted", async () => {
+  await assert.rejects(Blip.availability({ modelBase, device: "gpu" }), { code: "bad-option" });
+  await assert.rejects(Blip.availability({ modelBase, signal: AbortSignal.abort() }), { name: "AbortError" });
+});
