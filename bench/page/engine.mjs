@@ -5,7 +5,6 @@
 
 import { startModule } from "/pkg/engine.js";
 import { openModel } from "/pkg/store.js";
-import bindings from "/pkg/wasm/blip.js";
 import { rgbaPicture } from "./picture.mjs";
 
 /** Sequences count the token they begin with. */
@@ -18,15 +17,12 @@ const { signal } = new AbortController();
 /** Starts the module and opens `device`, "cpu" or "webgpu"; resolves to an `OpenEngine`. */
 export async function open(device) {
   const { Engine } = await startModule({}, signal);
-  // A module that runs already answers with what it exports.
-  const { memory } = await bindings();
-  return new OpenEngine(await Engine.open(device), memory, device === "webgpu");
+  return new OpenEngine(await Engine.open(device), device === "webgpu");
 }
 
 class OpenEngine {
-  constructor(engine, memory, onGpu) {
+  constructor(engine, onGpu) {
     this.engine = engine;
-    this.memory = memory;
     this.onGpu = onGpu;
   }
 
@@ -37,14 +33,17 @@ class OpenEngine {
 
   /** Bytes of wasm memory; it never shrinks, so this is also its peak so far. */
   heap() {
-    return this.memory.buffer.byteLength;
+    return JSON.parse(this.engine.memory()).wasmBytes;
   }
 
   /** Streams the model whose blip.json is at `url` to the device. */
   async load(url) {
     const text = await (await fetch(url)).text();
     this.imageSize = JSON.parse(text).config.vision_config.image_size;
-    const model = await openModel(url, () => {}, signal);
+    const source = { kind: "manifest", url: new URL(url, location.href).href };
+    const ignore = () => {};
+    const options = { cache: "none", dtype: { vision: "q8", text: "q8" }, signal, onProgress: ignore, onEvent: ignore };
+    const model = await openModel(source, options);
     this.engine.beginLoad(text);
     await model.pourWeights((piece) => this.engine.push(piece));
     await this.engine.finishLoad(model.vocab);
@@ -64,17 +63,21 @@ class OpenEngine {
   /** A caption of exactly `tokens` tokens: where its time went. */
   async caption({ tokens, beams = 1 }) {
     const length = tokens + PROMPT_TOKENS;
-    const options = JSON.stringify({ numBeams: beams, minLength: length, maxLength: length });
+    const request = JSON.stringify({ task: "caption", numBeams: beams, minLength: length, maxLength: length });
+    const [width, height] = [this.imageSize, this.imageSize];
     const rgba = rgbaPicture(this.imageSize);
     const told = [];
     const begun = performance.now();
-    const onProgress = () => told.push(performance.now()) > 0;
-    const answer = await this.engine.captionPixels(rgba, this.imageSize, this.imageSize, options, onProgress);
+    const [picture] = await this.engine.encode([{ rgba, width, height }], "{}");
+    const visionMs = performance.now() - begun;
+    const onToken = () => told.push(performance.now()) > 0;
+    const [answer] = await this.engine.run(request, Uint32Array.of(picture), onToken);
     const totalMs = performance.now() - begun;
-    const { captions, ms } = JSON.parse(answer);
+    this.engine.release(picture);
+    const [{ captions, ms }] = JSON.parse(answer).results;
     if (captions[0].tokens.length !== tokens) throw new Error(`${captions[0].tokens.length} tokens instead of ${tokens}`);
-    if (!this.onGpu) return { visionMs: ms.encode, crossMs: ms.ground, stepMs: (ms.caption - ms.ground) / ms.tokens, totalMs };
-    return { visionMs: ms.encode, crossMs: null, stepMs: steadyStep(told), totalMs };
+    if (!this.onGpu) return { visionMs, crossMs: ms.ground, stepMs: (ms.caption - ms.ground) / ms.tokens, totalMs };
+    return { visionMs, crossMs: null, stepMs: steadyStep(told), totalMs };
   }
 }
 

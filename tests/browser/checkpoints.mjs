@@ -1,28 +1,7 @@
 /** Model folders whose manifest agrees with their weights, and whose weights no model can use. */
 
 import { createHash } from "node:crypto";
-
-/** Tensors by name, in the order of their data. */
-function parse(file) {
-  const length = Number(file.readBigUInt64LE(0));
-  const { __metadata__: _, ...header } = JSON.parse(file.subarray(8, 8 + length).toString());
-  const data = file.subarray(8 + length);
-  return Object.entries(header)
-    .sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0])
-    .map(([name, { dtype, shape, data_offsets: [start, end] }]) => ({ name, dtype, shape, bytes: Buffer.from(data.subarray(start, end)) }));
-}
-
-function serialise(tensors) {
-  let end = 0;
-  const header = {};
-  for (const { name, dtype, shape, bytes } of tensors) {
-    header[name] = { dtype, shape, data_offsets: [end, (end += bytes.length)] };
-  }
-  const text = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(text.length));
-  return Buffer.concat([length, text, ...tensors.map(({ bytes }) => bytes)]);
-}
+import { parse, serialise } from "./safetensors.mjs";
 
 const HALF_NAN = 0x7e00;
 

@@ -3,6 +3,8 @@
 import { chromium } from "playwright-core";
 
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
+/** Without a person, nobody grants a page the permission to fetch from another server of this machine. */
+const LOCAL = ["--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebRTC"];
 const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 /** Starts the browser that `CHROMIUM` names; `webgpu: false` is a browser that offers none. */
@@ -11,7 +13,7 @@ export function launch({ webgpu }) {
     executablePath: process.env.CHROMIUM,
     // The new headless mode is a flag of the ordinary browser; Playwright's own switch means another program.
     headless: false,
-    args: ["--headless=new", "--no-sandbox", ...QUIET, ...(webgpu ? SOFTWARE_GPU : [])],
+    args: ["--headless=new", "--no-sandbox", ...QUIET, ...LOCAL, ...(webgpu ? SOFTWARE_GPU : [])],
   });
 }
 

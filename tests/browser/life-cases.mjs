@@ -1,0 +1,147 @@
+/** How instances begin and end: a device that is lost, memory that is given back, scripts of another origin. */
+
+import { Blip } from "/pkg/index.js";
+import { ensure, equal, instance, rejects, sampleBytes } from "./checks.mjs";
+
+/** A worker whose GPU can be lost. */
+function fragileWorker() {
+  const scripts = ["/lost-worker.mjs", "/pkg/worker.js"].map((path) => `import ${JSON.stringify(new URL(path, location.href).href)};`);
+  return new Worker(URL.createObjectURL(new Blob(scripts, { type: "text/javascript" })), { type: "module" });
+}
+
+/** Destroys every device of such workers. */
+function loseDevice() {
+  const channel = new BroadcastChannel("gpu");
+  channel.postMessage("lose");
+  channel.close();
+}
+
+/** What an instance tells, by type; `next` waits for the first of a type. */
+function listen(blip) {
+  const events = [];
+  const next = (type) => new Promise((resolve) => blip.addEventListener(type, resolve, { once: true }));
+  for (const type of ["devicelost", "devicerestored", "fallback"]) blip.addEventListener(type, ({ type }) => events.push(type));
+  return { events, next };
+}
+
+/** Buffers of this thread's GPU devices that were created and not destroyed. */
+function countBuffers() {
+  const live = new Map();
+  const counts = { created: 0, destroyed: 0 };
+  const { createBuffer, destroy: destroyDevice } = GPUDevice.prototype;
+  const { destroy } = GPUBuffer.prototype;
+  GPUDevice.prototype.createBuffer = function (descriptor) {
+    const buffer = createBuffer.call(this, descriptor);
+    live.set(buffer, this);
+    counts.created++;
+    return buffer;
+  };
+  GPUBuffer.prototype.destroy = function () {
+    if (live.delete(this)) counts.destroyed++;
+    destroy.call(this);
+  };
+  GPUDevice.prototype.destroy = function () {
+    for (const [buffer, device] of live) if (device === this) live.delete(buffer);
+    destroyDevice.call(this);
+  };
+  const restore = () => {
+    Object.assign(GPUDevice.prototype, { createBuffer, destroy: destroyDevice });
+    Object.assign(GPUBuffer.prototype, { destroy });
+  };
+  return { counts, live, restore };
+}
+
+const WEBGPU = {
+  async "a device that is lost in the middle of a caption is replaced, and the caption is the same"() {
+    const bytes = await sampleBytes();
+    const blip = await Blip.create({ device: "webgpu", worker: fragileWorker });
+    const { events } = listen(blip);
+    const encoded = await blip.encode(bytes);
+    const { text } = await blip.caption(encoded);
+    let lost = false;
+    const onToken = () => {
+      if (!lost) loseDevice();
+      lost = true;
+    };
+    const pending = [blip.caption(bytes, { onToken }), blip.caption(encoded), blip.caption(bytes)];
+    equal((await Promise.all(pending)).map((result) => result.text), [text, text, text]);
+    equal(events, ["devicelost", "devicerestored"]);
+    equal(blip.info.device, "webgpu");
+    // The image that was encoded before is still usable, on the new device.
+    equal((await blip.caption(encoded)).text, text);
+    encoded.dispose();
+    equal((await blip.memory()).pictures, 0, "the pictures that are left");
+    await blip.dispose();
+  },
+  async "a loss is told while nothing runs"() {
+    const bytes = await sampleBytes();
+    const blip = await Blip.create({ device: "webgpu", worker: fragileWorker });
+    const { events, next } = listen(blip);
+    const told = next("devicelost");
+    loseDevice();
+    ensure((await told).message.includes("lost"), "the event does not say what happened");
+    ensure((await blip.caption(bytes)).text.length > 0, "no caption");
+    equal(events, ["devicelost", "devicerestored"]);
+    await blip.dispose();
+  },
+  async "dispose gives every buffer of the GPU back, in the page's own thread"() {
+    const { counts, live, restore } = countBuffers();
+    try {
+      const blip = await Blip.create({ device: "webgpu", worker: false });
+      await blip.caption(await sampleBytes());
+      const used = live.size;
+      ensure(used > 10, `only ${used} buffers were counted`);
+      await blip.dispose();
+      equal(live.size, 0, "the buffers that are left");
+      console.info(`webgpu: ${JSON.stringify(counts)}, ${used} alive before dispose`);
+    } finally {
+      restore();
+    }
+  },
+  async "an instance after another in the same thread has a GPU of its own"() {
+    const bytes = await sampleBytes();
+    const texts = [];
+    for (let round = 0; round < 2; round++) {
+      const blip = await Blip.create({ device: "webgpu", worker: false });
+      texts.push((await blip.caption(bytes)).text);
+      await blip.dispose();
+      await rejects(() => blip.caption(bytes), "disposed");
+    }
+    equal(texts[1], texts[0]);
+  },
+};
+
+const PLAIN = {
+  async "scripts of another origin start their worker through one of the page's"() {
+    const { Blip: Far } = await import(`${window.OTHER_ORIGIN}pkg/index.js`);
+    const blip = await Far.create({ device: "cpu" });
+    const bytes = await sampleBytes();
+    equal((await blip.caption(bytes)).text, (await (await instance("cpu")).caption(bytes)).text);
+    await blip.dispose();
+  },
+  async "memory of the module goes with an instance in the page's own thread"() {
+    const before = performance.memory?.totalJSHeapSize;
+    for (let round = 0; round < 3; round++) {
+      const blip = await Blip.create({ device: "cpu", worker: false });
+      ensure((await blip.memory()).wasmBytes > 1e6, "the memory of the module is not counted");
+      await blip.dispose();
+    }
+    ensure(before === undefined || performance.memory.totalJSHeapSize < before + 500e6, "memory piles up");
+  },
+  async "availability says what create would need, and creates nothing"() {
+    await Blip.cache.delete();
+    const before = await Blip.availability({ device: "cpu" });
+    ensure(before.state === "downloadable" && before.downloadBytes > 1e6 && before.cachedBytes === 0, JSON.stringify(before));
+    equal(await Blip.cache.list(), [], "what is in the cache");
+    const { state, device, reason } = await Blip.availability();
+    equal([device, state], ["cpu", "downloadable"]);
+    ensure(reason.length > 0, "there is no reason");
+    equal((await Blip.availability({ device: "webgpu" })).state, "unavailable");
+    equal((await Blip.availability({ device: "cpu", model: "none" })).state, "unavailable");
+    await (await Blip.create({ device: "cpu" })).dispose();
+    const after = await Blip.availability({ device: "cpu" });
+    equal([after.state, after.downloadBytes, after.cachedBytes], ["available", 0, before.downloadBytes]);
+  },
+};
+
+export const CASES = { webgpu: WEBGPU, plain: PLAIN };

@@ -1,0 +1,2 @@
+// Nothing is needed for the package.
+export default { reactStrictMode: true };
