@@ -3,7 +3,7 @@
 use crate::process::{Transcript, run, transcript};
 use crate::setup::WASM_TARGET;
 use crate::tally::Tally;
-use crate::wasm::{FEATURES, PROFILE};
+use crate::wasm::{self, FEATURES, PROFILE};
 use crate::workspace::{Workspace, read};
 use crate::{chromium, serve, site};
 use anyhow::{Context, Result};
@@ -36,14 +36,12 @@ pub fn wasm_tests(workspace: &Workspace) -> Result<(Tally, Transcript)> {
     let capabilities = capabilities(workspace, &browser)?;
     let runner = format!("{} {RUNNER_COMMAND}", env::current_exe()?.display());
     let result = transcript(
-        Command::new("cargo")
-            .current_dir(&workspace.root)
-            .env_remove("RUSTFLAGS")
+        wasm::cargo(workspace, "test")?
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
             .env("CHROMEDRIVER", driver)
             .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", capabilities)
             .env("WASM_BINDGEN_TEST_TIMEOUT", WASM_TEST_SECONDS)
-            .args(["test", "--package", "blip-web", "--test", "web"])
+            .args(["--package", "blip-web", "--test", "web"])
             .args(["--target", WASM_TARGET, "--profile", PROFILE])
             .args(FEATURES),
     )?;
@@ -80,13 +78,34 @@ pub fn shaders(workspace: &Workspace) -> Result<(Tally, Transcript)> {
 
 /// `tests/browser/sdk.mjs` against the assembled site.
 pub fn sdk_tests(workspace: &Workspace) -> Result<(Tally, Transcript)> {
+    // The page has to answer what the command line tool answers.
+    run(Command::new("cargo").current_dir(&workspace.root).args([
+        "build",
+        "--quiet",
+        "--package",
+        "blip-web",
+        "--all-features",
+        "--bin",
+        "blip",
+    ]))?;
+    site_tests(workspace, "tests/browser/sdk.mjs")
+}
+
+/// `tests/browser/cache.mjs`: downloads, the cache and model repositories, with servers of its own.
+pub fn cache_tests(workspace: &Workspace) -> Result<(Tally, Transcript)> {
+    site_tests(workspace, "tests/browser/cache.mjs")
+}
+
+/// A script that is told where the assembled site is, and counts at its end.
+fn site_tests(workspace: &Workspace, script: &str) -> Result<(Tally, Transcript)> {
     let browser = chromium::find_or_install(workspace)?;
     let site = serve::start(&site::assemble(workspace)?, 0)?;
     let result = transcript(
         Command::new("node")
             .current_dir(&workspace.root)
             .env("CHROMIUM", browser)
-            .args(["tests/browser/sdk.mjs", &site.url]),
+            .env("BLIP", workspace.target.join("debug/blip"))
+            .args([script, &site.url]),
     )?;
     Ok((Tally::of_summary(&result.text, result.success), result))
 }

@@ -51,7 +51,7 @@ pub fn check(workspace: &Workspace) -> Result<Tally> {
 
 /// Captions the samples with the command line tool of this checkout; the path of a JSON object that
 /// maps image names to captions.
-fn native_captions(workspace: &Workspace) -> Result<std::path::PathBuf> {
+pub fn native_captions(workspace: &Workspace) -> Result<std::path::PathBuf> {
     let samples: Value = serde_json::from_str(&read(&workspace.path("www/samples/samples.json"))?)?;
     let samples = samples.as_array().context("www/samples/samples.json is not a list")?;
     let names: Vec<&str> = samples.iter().filter_map(|sample| sample["image"].as_str()).collect();

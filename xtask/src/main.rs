@@ -8,12 +8,15 @@ mod bench;
 mod browser;
 mod chromium;
 mod demo;
+mod golden;
+mod packaging;
 mod process;
 mod serve;
 mod setup;
 mod site;
 mod suite;
 mod tally;
+mod tarball;
 mod tidy;
 mod wasm;
 mod workspace;
@@ -30,9 +33,11 @@ usage: cargo xtask <command>
   test [--only a,b]    every check, cheapest first; --list names them
   bench [--quick]      measure beside onnxruntime-web; report.json and report.md in <target>/bench (--quick: 3 minutes)
   bench --prepare      only make what it compares: weights, graphs, packages
+  golden               what the reference's tests expect of the public checkpoints; downloads gigabytes
   setup                install what the other commands need
   wasm                 build the browser module into pkg/src/wasm
   site                 build the SDK and assemble the static site
+  docs                 the reference of the TypeScript API, in <target>/docs/npm
   tidy                 the repository's own rules
 ";
 
@@ -71,12 +76,14 @@ fn run() -> Result<bool> {
         ("bench", []) => bench::run(&workspace, false),
         ("bench", ["--quick"]) => bench::run(&workspace, true),
         ("bench", ["--prepare"]) => bench::prepare(&workspace),
+        ("golden", []) => golden::check(&workspace).map(|tally| tally.is_green()),
         ("setup", []) => setup::everything(&workspace).map(|()| true),
         ("wasm", []) => wasm::build(&workspace).map(|()| true),
         ("site", []) => site::build(&workspace).map(|folder| {
             println!("site: {}", folder.display());
             true
         }),
+        ("docs", []) => packaging::docs(&workspace).map(|(tally, _)| tally.is_green()),
         ("tidy", []) => tidy::run(&workspace).map(|tally| tally.is_green()),
         ("help" | "--help" | "-h", _) => {
             println!("{HELP}");

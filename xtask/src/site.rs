@@ -2,6 +2,7 @@
 
 use crate::process::run;
 use crate::setup::npm_packages;
+use crate::tarball;
 use crate::wasm::{self, GENERATED};
 use crate::workspace::{Workspace, copy_into, mirror};
 use anyhow::{Context, Result, ensure};
@@ -28,13 +29,19 @@ pub fn compile_sdk(workspace: &Workspace) -> Result<()> {
 }
 
 /// Puts page, SDK and models side by side as they are served; returns the folder.
+///
+/// Scripts and packaged models come out of the tarball that npm would publish: what a browser is shown here
+/// is what an application installs.
 pub fn assemble(workspace: &Workspace) -> Result<PathBuf> {
     let index = workspace.path("models/manifest.json");
     ensure!(index.is_file(), "{} is missing: there is no model to serve", index.display());
     let site = workspace.target.join("site");
     mirror(&workspace.path("www"), &site)?;
-    copy_into(&workspace.path("pkg/dist"), &site.join("pkg"))?;
+    let package = tarball::pack(workspace)?.unpack()?;
+    copy_into(&package.join("dist"), &site.join("pkg"))?;
+    // Models that were converted here beside the packaged ones.
     copy_into(&workspace.path("models"), &site.join("models"))?;
+    copy_into(&package.join("models"), &site.join("models"))?;
     Ok(site)
 }
 

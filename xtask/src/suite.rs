@@ -5,7 +5,7 @@ use crate::setup::{self, WASM_TARGET};
 use crate::tally::{Tally, skip_lines};
 use crate::wasm::{FEATURES, PROFILE};
 use crate::workspace::Workspace;
-use crate::{browser, demo, site, tidy, wasm};
+use crate::{browser, demo, packaging, site, tidy, wasm};
 use anyhow::{Result, bail};
 use std::fs;
 use std::process::Command;
@@ -53,9 +53,13 @@ const CHECKS: &[(&str, Check)] = &[
     ("tsc", |w| site::compile_sdk(w).map(|()| Tally::one(true).into())),
     ("size", |w| wasm::size::check(w).map(Outcome::from)),
     ("sdk-unit", |w| node_tests(w, "pkg", "test/")),
+    ("npm-docs", |w| packaging::docs(w).map(Outcome::from)),
+    ("npm-package", |w| packaging::package(w).map(Outcome::from)),
     ("bench-unit", |w| node_tests(w, "bench", "page/counters.test.mjs")),
     ("wasm-tests", |w| browser::wasm_tests(w).map(Outcome::from)),
     ("sdk-browser", |w| browser::sdk_tests(w).map(Outcome::from)),
+    ("cache", |w| browser::cache_tests(w).map(Outcome::from)),
+    ("bundlers", |w| packaging::bundlers(w).map(Outcome::from)),
     ("demo", |w| demo::check(w).map(Outcome::from)),
 ];
 
@@ -129,19 +133,14 @@ fn document(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn clippy_wasm(workspace: &Workspace) -> Result<Outcome> {
-    let before = [
-        "clippy",
-        "--package",
-        "blip-web",
-        "--lib",
-        "--test",
-        "web",
-        "--target",
-        WASM_TARGET,
-        "--profile",
-        PROFILE,
-    ];
-    cargo(workspace, &[&before, FEATURES, &["--", "-D", "warnings"]].concat(), &[])
+    let result = transcript(
+        wasm::cargo(workspace, "clippy")?
+            .args(["--package", "blip-web", "--lib", "--test", "web"])
+            .args(["--target", WASM_TARGET, "--profile", PROFILE])
+            .args(FEATURES)
+            .args(["--", "-D", "warnings"]),
+    )?;
+    Ok((Tally::one(result.success), result).into())
 }
 
 /// The crate can be packaged: everything it embeds is inside, and the registry would take it.

@@ -36,7 +36,7 @@ const BOUNDARIES: &[Boundary] = &[
     Boundary {
         words: &["std::fs", "fs::read", "fs::write", "File::open", "File::create"],
         // `weights` opens checkpoints for the command line tool.
-        owners: &["train", "bin", "convert", "weights"],
+        owners: &["train", "bin", "convert", "hub", "weights"],
         why: "the library works on bytes: files belong to the edges",
     },
     Boundary {

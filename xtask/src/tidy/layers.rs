@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("tokenizer", 2),
     ("generate", 2),
     ("kernels", 2),
+    ("gallery", 3),
     ("device", 3),
     ("nn", 4),
     ("model", 5),
@@ -19,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("weights", 6),
     ("tasks", 7),
     ("embedded", 8),
+    ("hub", 8),
     ("wasm", 9),
     ("bin", 9),
     ("convert", 9),
@@ -28,6 +30,7 @@ const LAYERS: &[(&str, u8)] = &[
 /// Tensor code is pure: of the layers below, these see only the named ones.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("kernels", &["error", "config"]),
+    ("gallery", &["error", "kernels"]),
     ("nn", &["error", "config", "kernels"]),
     ("model", &["error", "config", "kernels", "nn"]),
     ("weights", &["error", "config", "kernels", "nn", "model"]),
