@@ -38,6 +38,13 @@ export interface RunListeners {
 
 type CallEvent = Extract<FromEngine, { type: "progress" | "token" | "step" }>;
 
+/** How a call is followed. */
+interface CallListeners {
+  readonly onEvent?: (event: CallEvent) => void;
+  /** Gets the value of a call that was given up before it came. */
+  readonly onLate?: (value: unknown) => void;
+}
+
 interface Pending {
   done(value: unknown): void;
   event(message: CallEvent): void;
@@ -63,13 +70,15 @@ export class Client {
     const onEvent = (event: CallEvent): void => {
       if (event.type === "progress") onProgress(event.progress);
     };
-    return (await this.#call((id) => ({ type: "create", id, create }), [], signal, onEvent)) as BlipInfo;
+    return (await this.#call((id) => ({ type: "create", id, create }), [], signal, { onEvent })) as BlipInfo;
   }
 
   /** Encodes images, whose buffers move to the engine, and keeps them there; an id for each, or one for a video. */
   async encode(images: readonly ImagePayload[], options: ImageOptions, video: boolean, signal?: AbortSignal): Promise<number[]> {
     const transfer = images.flatMap(transferables);
-    return (await this.#call((id) => ({ type: "encode", id, images, options, video }), transfer, signal)) as number[];
+    // Nobody else knows the pictures of a call that was given up.
+    const onLate = (value: unknown): void => (value as number[]).forEach((picture) => this.release(picture));
+    return (await this.#call((id) => ({ type: "encode", id, images, options, video }), transfer, signal, { onLate })) as number[];
   }
 
   /** Answers a request about pictures, of which images move to the engine. */
@@ -85,7 +94,7 @@ export class Client {
       if (event.type === "token") onToken?.(event.text, event.index, event.picture);
       else if (event.type === "step") onStep?.(event.done, event.total);
     };
-    const value = await this.#call((id) => ({ type: "run", id, request, pictures, options }), transfer, signal, onEvent);
+    const value = await this.#call((id) => ({ type: "run", id, request, pictures, options }), transfer, signal, { onEvent });
     return value as TaskAnswer;
   }
 
@@ -126,7 +135,7 @@ export class Client {
     request: (id: number) => ToEngine,
     transfer: Transferable[],
     signal?: AbortSignal,
-    onEvent: (event: CallEvent) => void = () => {},
+    { onEvent = () => {}, onLate }: CallListeners = {},
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.assertOpen();
@@ -136,15 +145,16 @@ export class Client {
         this.#pending.delete(id);
         signal?.removeEventListener("abort", onAbort);
       };
-      const onAbort = (): void => {
-        settle();
-        reject(signal?.reason);
-        this.#channel.send({ type: "abort", id }, []);
-      };
       const fail = (error: unknown): void => {
         settle();
         reject(error);
       };
+      const giveUp = (error: unknown): void => {
+        fail(error);
+        if (onLate !== undefined) this.#pending.set(id, this.#late(id, onLate));
+        this.#channel.send({ type: "abort", id }, []);
+      };
+      const onAbort = (): void => giveUp(signal?.reason);
       this.#pending.set(id, {
         done: (value) => {
           settle();
@@ -155,8 +165,7 @@ export class Client {
           try {
             onEvent(event);
           } catch (error) {
-            fail(error);
-            this.#channel.send({ type: "abort", id }, []);
+            giveUp(error);
           }
         },
         fail,
@@ -168,6 +177,19 @@ export class Client {
         fail(error);
       }
     });
+  }
+
+  /** What is left of a call that was given up: the engine may have finished it all the same. */
+  #late(id: number, onLate: (value: unknown) => void): Pending {
+    const end = (): boolean => this.#pending.delete(id);
+    return {
+      done: (value) => {
+        end();
+        onLate(value);
+      },
+      event: () => {},
+      fail: end,
+    };
   }
 
   #receive(message: FromEngine): void {

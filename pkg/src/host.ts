@@ -115,10 +115,10 @@ export class EngineHost {
     try {
       controller.signal.throwIfAborted();
       const { done, value } = await turns.next();
+      // Also when it was cancelled meanwhile: the page alone knows how to release what it holds now.
+      if (done === true) return this.#post({ type: "done", id, value: value.value }, value.transfer);
       controller.signal.throwIfAborted();
-      if (done === true) this.#post({ type: "done", id, value: value.value }, value.transfer);
-      else if (this.#closed) controller.signal.throwIfAborted();
-      else this.#queue.push(call);
+      this.#queue.push(call);
     } catch (thrown) {
       const { code, message, image } = toBlipError(thrown);
       this.#post({ type: "failed", id, code, message, ...(image === undefined ? {} : { picture: image }) });
