@@ -1,5 +1,6 @@
 /** Models whose manifests are known: their files, poured in order into whatever takes them. */
 
+import { abortable } from "./abort.js";
 import { type Entry, alone, begin, commit } from "./cache.js";
 import type { Chunks } from "./chunks.js";
 import { type Patience, join } from "./download.js";
@@ -124,7 +125,7 @@ async function openFiles(
       await pour(push);
     });
   };
-  let ahead: Ahead | undefined = new Ahead(pourAlone);
+  let ahead: Ahead | undefined = new Ahead(pourAlone, signal);
   return {
     manifest,
     vocab: join(words, vocab.bytes),
@@ -144,9 +145,12 @@ class Ahead {
   #bytes = 0;
   #push: Push | undefined;
   #begin: () => void = () => {};
-  readonly #begun = new Promise<void>((resolve) => (this.#begin = resolve));
+  /** Rejects when the load is given up: whoever waits here may hold a lock that others need. */
+  readonly #begun: Promise<void>;
 
-  constructor(pour: (push: Push) => Promise<void>) {
+  constructor(pour: (push: Push) => Promise<void>, signal: AbortSignal) {
+    this.#begun = abortable(new Promise<void>((resolve) => (this.#begin = resolve)), signal);
+    this.#begun.catch(() => {});
     this.#done = pour((piece) => this.#take(piece));
     // Whoever comes for the weights learns of it.
     this.#done.catch(() => {});

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { inlineChannel } from "../dist/channel.js";
 import { Client } from "../dist/client.js";
-import { FakeEngine, fakeModule, serve, serveModel, starting, trap } from "./fake-engine.mjs";
+import { coded, FakeEngine, fakeModule, modelFiles, serve, serveModel, starting, trap } from "./fake-engine.mjs";
+import { FakeCaches, FakeLocks, noise, sha256 } from "./fake-network.mjs";
 
 const plan = { sources: [{ source: { kind: "manifest", url: "https://example.test/fake/blip.json" } }] };
 const message = { device: "cpu", plan, dtype: { vision: "q8", text: "q8" }, cache: "auto" };
@@ -46,6 +47,37 @@ test("an engine that opens after its model failed is freed as well", async () =>
   await assert.rejects(client.create(message, () => {}), { code: "download-failed" });
   await client.close();
   assert.deepEqual(log, ["open cpu", "free"]);
+});
+
+test("a creation that fails while the download waits for it does not hold up the next one", { timeout: 20_000 }, async () => {
+  restore();
+  // More than may wait for an engine.
+  const weights = noise(20 << 20);
+  const { manifest, vocab } = modelFiles();
+  manifest.files.weights = { path: "weights.bin", bytes: weights.length, sha256: sha256(weights) };
+  restore = serveModel({ manifest, weights, vocab });
+  const locks = new FakeLocks();
+  const replaced = { caches: new FakeCaches(), navigator: { locks } };
+  const originals = Object.keys(replaced).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
+  for (const [name, value] of Object.entries(replaced)) Object.defineProperty(globalThis, name, { configurable: true, value });
+  try {
+    const open = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      throw coded("out-of-memory", "no device");
+    };
+    const broken = new Client(inlineChannel(starting(fakeModule({ open }))));
+    await assert.rejects(broken.create(message, () => {}), { code: "out-of-memory" });
+    await broken.close();
+    const { client } = await connect();
+    assert.equal((await caption(client)).text, "a red apple");
+    await client.close();
+    assert.deepEqual(locks.held, []);
+  } finally {
+    for (const [name, original] of originals) {
+      if (original) Object.defineProperty(globalThis, name, original);
+      else delete globalThis[name];
+    }
+  }
 });
 
 test("a trap that no promise sees is survived: the call is made again in another module", async () => {
