@@ -54,14 +54,34 @@ async function openGpu(module: EngineModule): Promise<Engine | string> {
   }
 }
 
-/** Why WebGPU cannot be taken; one in software counts only where `software` says so. */
+/**
+ * Why WebGPU cannot be taken; an adapter in software counts only where `software` says so. Looks for what
+ * `crate/src/device/browser.rs` looks for, so that both say the same of a browser.
+ */
 export async function gpuObstacle(software = false): Promise<string | undefined> {
   // Missing in browsers without WebGPU and on insecure origins, whatever the type says.
   const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
   if (gpu === undefined) return "this browser offers no WebGPU here (it needs a secure context, too)";
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  let adapter: GPUAdapter | null;
+  try {
+    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  } catch (error) {
+    return `the browser refused a WebGPU adapter: ${toBlipError(error).message}`;
+  }
   if (adapter === null) return "the browser found no WebGPU adapter";
-  const { vendor, architecture, isFallbackAdapter } = adapter.info;
-  if (isFallbackAdapter && !software) return `the only WebGPU adapter is a software one (${vendor} ${architecture})`;
+  if (!adapter.features.has("timestamp-query")) return "the GPU adapter lacks the WebGPU feature `timestamp-query`";
+  // Older browsers have the flag on the adapter itself, and some no description at all.
+  const { info, isFallbackAdapter: isFallback } = adapter as OlderAdapter;
+  const { vendor = "", architecture = "", isFallbackAdapter = isFallback } = info ?? {};
+  const name = `${vendor} ${architecture}`.trim();
+  if (isFallbackAdapter === true && !software) {
+    return `the only WebGPU adapter is a software one${name === "" ? "" : ` (${name})`}`;
+  }
   return undefined;
+}
+
+/** What an adapter may lack or have instead. */
+interface OlderAdapter {
+  readonly info?: Partial<GPUAdapterInfo>;
+  readonly isFallbackAdapter?: boolean;
 }

@@ -13,9 +13,9 @@ afterEach(() => {
   else delete globalThis.navigator;
 });
 
-/** A browser with this adapter. */
+/** A browser with this adapter; an error is what asking for one ends with. */
 function browser(info) {
-  const gpu = { requestAdapter: async () => (info === null ? null : { info }) };
+  const gpu = { requestAdapter: async () => (info instanceof Error ? Promise.reject(info) : info === null ? null : { info, features: new Set(info.features ?? ["timestamp-query"]) }) };
   Object.defineProperty(globalThis, "navigator", { value: { gpu }, configurable: true });
 }
 
@@ -39,6 +39,16 @@ test("it says which device would be taken, and why not the GPU", async () => {
   const none = await Blip.availability({ modelBase, device: "webgpu" });
   assert.equal(none.state, "unavailable");
   assert.match(none.reason, /no WebGPU adapter/);
+});
+
+test("a GPU that cannot be had is an answer, too", async () => {
+  for (const [info, reason] of [[new TypeError("no GPU process"), /no GPU process/], [{ ...REAL, features: [] }, /timestamp-query/]]) {
+    browser(info);
+    const { device, reason: why } = await Blip.availability({ modelBase });
+    assert.equal(device, "cpu");
+    assert.match(why, reason);
+    assert.equal((await Blip.availability({ modelBase, device: "webgpu" })).state, "unavailable");
+  }
 });
 
 test("a model that is not there is unavailable, and the reason has the address", async () => {

@@ -10,9 +10,18 @@ afterEach(() => {
   else delete globalThis.navigator;
 });
 
+/** A browser with this adapter, or one that refuses it. */
+function adapter(found) {
+  const requestAdapter = async () => {
+    if (found instanceof Error) throw found;
+    return { features: new Set(["timestamp-query"]), ...found };
+  };
+  Object.defineProperty(globalThis, "navigator", { value: { gpu: { requestAdapter } }, configurable: true });
+}
+
 /** A browser whose WebGPU finds `info`, or nothing. */
 function browser(info) {
-  const gpu = { requestAdapter: async () => (info === null ? null : { info }) };
+  const gpu = { requestAdapter: async () => (info === null ? null : { info, features: new Set(["timestamp-query"]) }) };
   Object.defineProperty(globalThis, "navigator", { value: info === undefined ? {} : { gpu }, configurable: true });
 }
 
@@ -39,6 +48,22 @@ test("auto falls back to the CPU and says why", async () => {
     assert.match(opened.fallbackReason, reason);
     assert.deepEqual(log, ["open cpu"]);
   }
+});
+
+test("an adapter without a description is taken; one that says by itself that it is software is not", async () => {
+  adapter({});
+  assert.equal((await openEngine(fakeModule(), "auto")).device, "webgpu");
+  adapter({ isFallbackAdapter: true });
+  assert.match((await openEngine(fakeModule(), "auto")).fallbackReason, /a software one$/);
+  adapter({ isFallbackAdapter: true, info: { vendor: "google", architecture: "" } });
+  assert.match((await openEngine(fakeModule(), "auto")).fallbackReason, /a software one \(google\)$/);
+});
+
+test("an adapter that is refused, or lacks what the engine needs, is none", async () => {
+  adapter(new TypeError("no GPU process"));
+  assert.match((await openEngine(fakeModule(), "auto")).fallbackReason, /refused a WebGPU adapter: no GPU process/);
+  adapter({ info: REAL, features: new Set() });
+  assert.match((await openEngine(fakeModule(), "auto")).fallbackReason, /timestamp-query/);
 });
 
 test("auto falls back when the engine finds a feature missing, and repeats its words", async () => {

@@ -15,7 +15,7 @@ afterEach(() => {
 /** A browser with a GPU as long as `gpu.there`. */
 function browser(gpu) {
   const info = { vendor: "acme", architecture: "one", isFallbackAdapter: false };
-  const requestAdapter = async () => (gpu.there ? { info } : null);
+  const requestAdapter = async () => (gpu.there ? { info, features: new Set(["timestamp-query"]) } : null);
   Object.defineProperty(globalThis, "navigator", { value: { gpu: { requestAdapter } }, configurable: true });
 }
 
