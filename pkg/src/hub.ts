@@ -187,16 +187,18 @@ function containerFile(file: ModelFile, entry: Entry, manifest: Manifest, job: (
 
 /** Bytes of the vocabulary, once more from the repository. */
 async function* readVocabulary(job: () => Promise<Job>, start: number, end: number): AsyncGenerator<Uint8Array, void, void> {
-  const { vocab } = await smallFiles(await job());
+  const known = await job();
+  const { vocab } = await smallFiles(known, await converter(known));
   yield vocab.subarray(start, end);
 }
 
 /** Bytes of the container, once more from the repository: everything before them is converted too. */
 async function* readContainer(job: () => Promise<Job>, start: number, end: number): AsyncGenerator<Uint8Array, void, void> {
   const known = await job();
-  const { config } = await smallFiles(known);
+  const module = await converter(known);
+  const { config } = await smallFiles(known, module);
   for (const untied of [false, true]) {
-    const conversion = await startConversion(known, config, untied);
+    const conversion = await startConversion(known, module, config, untied);
     let at = 0;
     try {
       for await (const bytes of output(known, conversion, 0)) {
@@ -217,11 +219,12 @@ async function* readContainer(job: () => Promise<Job>, start: number, end: numbe
 async function convert(job: Job, steps: Steps): Promise<Entry> {
   const { key, source, repository, options, chunks, name } = job;
   const { signal } = options;
-  const { config, vocab } = await smallFiles(job);
+  const module = await converter(job);
+  const { config, vocab } = await smallFiles(job, module);
   const about = { key, id: source.repo, commit: repository.commit, saved: new Date().toISOString() };
   const started: Entry = { ...about, manifest: "", files: { [name]: { name, bytes: repository.weights.bytes, chunk: CHUNK } } };
   await begin(chunks, started);
-  const finished = await stream(job, config, vocab, steps);
+  const finished = await stream(job, module, { config, vocab }, steps);
   signal.throwIfAborted();
   const { sha256: expected } = repository.weights;
   if (expected !== undefined && finished.inputSha256 !== expected) {
@@ -258,9 +261,9 @@ interface Finished {
 }
 
 /** Converts, from the checkpoint where there is one, and once more where the head turns out not to be tied. */
-async function stream(job: Job, config: string, vocab: Uint8Array, steps: Steps): Promise<Finished> {
+async function stream(job: Job, module: ConversionModule, { config, vocab }: SmallFiles, steps: Steps): Promise<Finished> {
   for (let untied = false; ; untied = true) {
-    const running = (untied ? undefined : await resume(job)) ?? (await fromTheBeginning(job, config, untied));
+    const running = (untied ? undefined : await resume(job, module)) ?? (await fromTheBeginning(job, module, config, untied));
     try {
       return await streamFrom(job, running, vocab, steps);
     } catch (error) {
@@ -279,8 +282,8 @@ interface Running {
   readonly input: number;
 }
 
-async function fromTheBeginning(job: Job, config: string, untied: boolean): Promise<Running> {
-  const conversion = await startConversion(job, config, untied);
+async function fromTheBeginning(job: Job, module: ConversionModule, config: string, untied: boolean): Promise<Running> {
+  const conversion = await startConversion(job, module, config, untied);
   return { conversion, cutter: new Cutter({ bytes: conversion.outputBytes(), chunk: CHUNK }, 0), input: 0 };
 }
 
@@ -312,12 +315,12 @@ async function* output(job: Job, conversion: Conversion, input: number): AsyncGe
   }
 }
 
-async function startConversion(job: Job, config: string, untied: boolean): Promise<Conversion> {
+async function startConversion(job: Job, module: ConversionModule, config: string, untied: boolean): Promise<Conversion> {
   const { repository, source, options } = job;
   const { name, bytes: total } = repository.weights;
   const origin = { repo: source.repo, revision: repository.commit, file: name };
   const settings = { id: source.repo, licence: repository.licence, quantisation: options.dtype, untied, source: origin };
-  const conversion = new (converter(job))(name, total, config, JSON.stringify(settings));
+  const conversion = new module(name, total, config, JSON.stringify(settings));
   try {
     for (let wanted = conversion.wants(); wanted !== undefined; wanted = conversion.wants()) {
       const [start = 0, end = 0] = wanted;
@@ -333,12 +336,12 @@ async function startConversion(job: Job, config: string, untied: boolean): Promi
 }
 
 /** The conversion at its last checkpoint, if everything that it had written is still there. */
-async function resume(job: Job): Promise<Running | undefined> {
+async function resume(job: Job, module: ConversionModule): Promise<Running | undefined> {
   const saved = await savedCheckpoint(job);
   if (saved === undefined) return undefined;
   let conversion: Conversion;
   try {
-    conversion = converter(job).resume(saved.state);
+    conversion = module.resume(saved.state);
   } catch {
     // Another version wrote it.
     return undefined;
@@ -401,13 +404,18 @@ async function keep(chunks: Chunks, name: string, { index, bytes }: { index: num
   await chunks.put(name, index, bytes, await sha256(bytes), true);
 }
 
+interface SmallFiles {
+  readonly config: string;
+  readonly vocab: Uint8Array;
+}
+
 /** Configuration and vocabulary, the latter as this library stores it. */
-async function smallFiles(job: Job): Promise<{ config: string; vocab: Uint8Array }> {
+async function smallFiles(job: Job, module: ConversionModule): Promise<SmallFiles> {
   const [config, words] = await Promise.all(
     [CONFIG, VOCABULARY].map((file) => readFile(fileUrl(job, file), SMALL_FILE, patient(job.options))),
   );
   const text = new TextDecoder().decode(config);
-  return { config: text, vocab: converter(job).vocabulary(words ?? new Uint8Array(), text) };
+  return { config: text, vocab: module.vocabulary(words ?? new Uint8Array(), text) };
 }
 
 /**
@@ -485,9 +493,10 @@ function fileUrl({ source, repository }: Pick<Job, "source" | "repository">, fil
   return `${source.endpoint}/${source.repo}/resolve/${repository.commit}/${file}`;
 }
 
-function converter({ options }: Job): ConversionModule {
+/** A module with memory of its own, which goes with the last conversion in it. */
+async function converter({ options }: Job): Promise<ConversionModule> {
   if (options.conversion === undefined) throw new BlipError("internal", "repositories need a module that converts");
-  return options.conversion;
+  return options.conversion();
 }
 
 function patient({ signal, patience = PATIENT }: StoreOptions): { signal: AbortSignal; patience: typeof PATIENT } {

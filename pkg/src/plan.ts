@@ -1,6 +1,7 @@
 /** The models of an instance: opened one after the other, and loaded into one engine. */
 
 import type { Engine, StartModule } from "./engine.js";
+import type { ConversionModule } from "./hub.js";
 import type { BlipInfo, ModelInfo } from "./info.js";
 import { type Manifest, weightFiles } from "./manifest.js";
 import { BlipError, type CreateMessage, type EngineEvent, type Progress } from "./protocol.js";
@@ -35,22 +36,22 @@ export async function openModels(
 ): Promise<OpenedModels> {
   const { sources } = create.plan;
   const progress = new TotalProgress(sources.length, report);
-  const options = async (planned: PlannedSource, index: number): Promise<StoreOptions> => {
+  // Conversions have a module of their own, whose memory goes when they are done.
+  const conversion = async (): Promise<ConversionModule> => (await startModule(create, signal)).Conversion;
+  const options = (planned: PlannedSource, index: number): StoreOptions => {
     const tasks = planned.tasks?.filter((task) => create.tasks?.includes(task) ?? true) ?? create.tasks;
-    // Conversions have a module of their own, whose memory goes when they are done.
-    const conversion = planned.source.kind === "hub" ? (await startModule(create, signal)).Conversion : undefined;
     return {
       cache: create.cache,
       dtype: create.dtype,
       signal,
       onProgress: (step) => progress.report(index, step),
       onEvent: notify,
+      conversion,
       ...(tasks === undefined ? {} : { tasks }),
-      ...(conversion === undefined ? {} : { conversion }),
     };
   };
   const wanted = sources.filter((planned) => planned.tasks?.some((task) => create.tasks?.includes(task) ?? true) ?? true);
-  const prepared = await Promise.all(wanted.map(options));
+  const prepared = wanted.map(options);
   if (wanted.length > 1) {
     // One bar for all of them: its length is known before it begins.
     const sizes = await Promise.all(wanted.map(({ source }, index) => estimate(source, prepared[index]!)));

@@ -41,8 +41,8 @@ export interface StoreOptions {
   readonly onEvent: (event: StoreEvent) => void;
   /** Only networks for these; the image encoder's file always comes. */
   readonly tasks?: readonly string[];
-  /** What converts files of repositories; needed for those only. */
-  readonly conversion?: ConversionModule | undefined;
+  /** Starts a module that converts files of repositories; called where one has to be converted, and not kept. */
+  readonly conversion?: () => Promise<ConversionModule>;
   /** How patient downloads are. */
   readonly patience?: Patience;
 }

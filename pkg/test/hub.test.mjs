@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test, { afterEach } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { modelCache } from "../dist/cache.js";
 import { estimate, openModel } from "../dist/store.js";
 import { FakeCaches, FakeLocks, FakeNetwork, IMPATIENT, noise, sha256 } from "./fake-network.mjs";
@@ -33,6 +35,9 @@ function halved(bytes, start) {
   for (let from = start % 2, to = 0; from < bytes.length; from += 2) out[to++] = bytes[from];
   return out;
 }
+
+/** How many modules were started to convert. */
+let modules = 0;
 
 /** States behind checkpoints: the bytes of a checkpoint are only their number. */
 const saved = [];
@@ -174,6 +179,7 @@ function publish(network, { bytes, file, digest = sha256(bytes), commit, lfs = t
   Object.assign(network.files, { [`${at}/config.json`]: '{"model_type":"blip"}', [`${at}/vocab.txt`]: "a\nb\n", [`${at}/${file}`]: bytes });
 }
 
+const OPTIONS = { dtype: { vision: "q8", text: "q4" }, signal: new AbortController().signal, patience: IMPATIENT };
 const SOURCE = { kind: "hub", repo: "owner/name", endpoint: HUB };
 
 async function load({ source = SOURCE, ...overrides } = {}) {
@@ -185,8 +191,8 @@ async function load({ source = SOURCE, ...overrides } = {}) {
     onProgress: (step) => steps.push(step),
     onEvent: (event) => events.push(event),
     patience: IMPATIENT,
-    conversion: FakeConversion,
     ...overrides,
+    conversion: async () => ((modules += 1), overrides.conversion ?? FakeConversion),
   };
   const model = await openModel(source, options);
   const pour = async () => {
@@ -225,6 +231,29 @@ test("a repository is converted while it is downloaded, once", async () => {
   const [listed, ...others] = await modelCache.list();
   assert.deepEqual([listed.key, listed.id, listed.complete, listed.commit, others], [`${HUB}/owner/name@main q8/q4`, "owner/name", true, COMMIT, []]);
   assert.equal(listed.bytes, container.length + second.vocab.length);
+});
+
+test("a module is started for a conversion only, and not kept after it", async () => {
+  world({ bytes: noise(5 * MIB) });
+  let module;
+  const start = async () => {
+    const own = class extends FakeConversion {};
+    module = new WeakRef(own);
+    return own;
+  };
+  const options = { ...OPTIONS, cache: "auto", onProgress() {}, onEvent() {}, conversion: start };
+  const model = await openModel(SOURCE, options);
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc");
+  for (let round = 0; round < 5 && module.deref() !== undefined; round++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    collect();
+  }
+  assert.equal(module.deref(), undefined, "the module is still held");
+  await model.pourWeights(() => {});
+  modules = 0;
+  await load();
+  assert.equal(modules, 0, "what is in the cache needs none");
 });
 
 test("without a network a converted repository is used; a commit does not even ask", async () => {
@@ -331,8 +360,7 @@ test("a cancelled conversion goes on later from its checkpoint, with the same re
   assert.deepEqual(caches.keys(/model\//), []);
   const [partial] = await modelCache.list();
   assert.deepEqual([partial.id, partial.complete, partial.commit], ["owner/name", false, COMMIT]);
-  const options = { dtype: { vision: "q8", text: "q4" }, signal: new AbortController().signal, patience: IMPATIENT };
-  const expected = await estimate(SOURCE, options);
+  const expected = await estimate(SOURCE, OPTIONS);
   assert.ok(expected.cachedBytes >= 32 * MIB && expected.cachedBytes + expected.downloadBytes === bytes.length);
   [network.log, FakeConversion.log] = [[], []];
   const model = await load();
@@ -430,8 +458,7 @@ test("two loads at once convert a repository once", async () => {
 
 test("what a repository costs is known without converting it", async () => {
   const { network, bytes, caches } = world();
-  const options = { dtype: { vision: "q8", text: "q4" }, signal: new AbortController().signal, patience: IMPATIENT };
-  assert.deepEqual(await estimate(SOURCE, options), { downloadBytes: bytes.length, cachedBytes: 0, busy: false });
+  assert.deepEqual(await estimate(SOURCE, OPTIONS), { downloadBytes: bytes.length, cachedBytes: 0, busy: false });
   assert.deepEqual(network.log.map(({ url }) => url), [API]);
   assert.deepEqual(caches.keys(), []);
 });
