@@ -5,7 +5,7 @@ import type { ConversionModule } from "./hub.js";
 import type { BlipInfo, ModelInfo } from "./info.js";
 import { type Manifest, weightFiles } from "./manifest.js";
 import { BlipError, type CreateMessage, type EngineEvent, type Progress } from "./protocol.js";
-import type { PlannedSource } from "./sources.js";
+import type { ModelSource } from "./sources.js";
 import { estimate, openModel, type RemoteModel, type StoreOptions } from "./store.js";
 
 /** Takes the steps of a start. */
@@ -21,6 +21,53 @@ export interface OpenedModels {
   loadInto(engine: Engine, report: Report, signal: AbortSignal): Promise<void>;
 }
 
+/** A source that an instance loads, and for which tasks; without `tasks`, for all that it has. */
+export interface WantedSource {
+  readonly source: ModelSource;
+  readonly tasks?: readonly string[];
+}
+
+/**
+ * The sources of a plan that `create` needs.
+ *
+ * @throws BlipError `task-unsupported` when there is none.
+ */
+export function wantedSources({ plan, tasks: wanted }: Pick<CreateMessage, "plan" | "tasks">): WantedSource[] {
+  const sources = plan.sources.flatMap(({ source, tasks }): WantedSource[] => {
+    const all = tasks?.filter((task) => wanted?.includes(task) ?? true) ?? wanted;
+    if (all === undefined) return [{ source }];
+    return tasks !== undefined && all.length === 0 ? [] : [{ source, tasks: all }];
+  });
+  if (sources.length === 0) throw new BlipError("task-unsupported", "no model of the plan is for the tasks that were asked for");
+  return sources;
+}
+
+/** What a manifest says of a model that is loaded for `only`, or for everything. */
+export function modelInfo(manifest: Manifest, only: readonly string[] | undefined): ModelInfo {
+  const files = [...weightFiles(manifest), manifest.files.vocab];
+  return {
+    id: manifest.id,
+    tasks: allTasks(manifest).filter((task) => only?.includes(task) ?? true),
+    quantisation: manifest.quantisation,
+    licence: manifest.licence,
+    bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+  };
+}
+
+/**
+ * Whether models have every task that was asked for.
+ *
+ * @throws BlipError `task-unsupported`.
+ */
+export function checkTasks(models: readonly Pick<ModelInfo, "id" | "tasks">[], wanted: readonly string[] | undefined): void {
+  const tasks = [...new Set(models.flatMap(({ tasks }) => tasks))];
+  const missing = wanted?.filter((task) => !tasks.includes(task)) ?? [];
+  if (missing.length === 0) return;
+  const names = models.map(({ id }) => id).join(" and ");
+  const has = tasks.length === 0 ? "nothing" : tasks.join(", ");
+  throw new BlipError("task-unsupported", `${names} was trained for ${has}, not for ${missing.join(", ")}`);
+}
+
 /**
  * Opens the models that `create` names.
  *
@@ -34,12 +81,11 @@ export async function openModels(
   signal: AbortSignal,
   report: Report,
 ): Promise<OpenedModels> {
-  const { sources } = create.plan;
-  const progress = new TotalProgress(sources.length, report);
+  const wanted = wantedSources(create);
+  const progress = new TotalProgress(wanted.length, report);
   // Conversions have a module of their own, whose memory goes when they are done.
   const conversion = async (): Promise<ConversionModule> => (await startModule(create, signal)).Conversion;
-  const options = (planned: PlannedSource, index: number): StoreOptions => {
-    const tasks = planned.tasks?.filter((task) => create.tasks?.includes(task) ?? true) ?? create.tasks;
+  const prepared = wanted.map(({ tasks }, index): StoreOptions => {
     return {
       cache: create.cache,
       dtype: create.dtype,
@@ -49,9 +95,7 @@ export async function openModels(
       conversion,
       ...(tasks === undefined ? {} : { tasks }),
     };
-  };
-  const wanted = sources.filter((planned) => planned.tasks?.some((task) => create.tasks?.includes(task) ?? true) ?? true);
-  const prepared = wanted.map(options);
+  });
   if (wanted.length > 1) {
     // One bar for all of them: its length is known before it begins.
     const sizes = await Promise.all(wanted.map(({ source }, index) => estimate(source, prepared[index]!)));
@@ -60,11 +104,7 @@ export async function openModels(
   const models: RemoteModel[] = [];
   for (const [index, { source }] of wanted.entries()) models.push(await openModel(source, prepared[index]!));
   const info = describe(models, prepared);
-  const missing = create.tasks?.filter((task) => !info.tasks.includes(task)) ?? [];
-  if (missing.length > 0) {
-    const has = info.tasks.length === 0 ? "nothing" : info.tasks.join(", ");
-    throw new BlipError("task-unsupported", `${names(models)} was trained for ${has}, not for ${missing.join(", ")}`);
-  }
+  checkTasks(info.models, create.tasks);
   return {
     info,
     loadInto: async (engine, report, signal) => {
@@ -109,23 +149,10 @@ class TotalProgress {
 }
 
 function describe(models: readonly RemoteModel[], options: readonly StoreOptions[]): PlanInfo {
-  const infos = models.map(({ manifest }, index): ModelInfo => {
-    const files = [...weightFiles(manifest), manifest.files.vocab];
-    const all = allTasks(manifest);
-    const only = options[index]?.tasks;
-    return {
-      id: manifest.id,
-      tasks: all.filter((task) => only?.includes(task) ?? true),
-      quantisation: manifest.quantisation,
-      licence: manifest.licence,
-      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
-    };
-  });
-  const [model] = infos;
-  if (model === undefined) throw new BlipError("task-unsupported", "no model of the plan is for the tasks that were asked for");
+  const infos = models.map(({ manifest }, index) => modelInfo(manifest, options[index]?.tasks));
   const knows = models.find(({ manifest }) => manifest.knows !== undefined)?.manifest.knows;
   return {
-    model,
+    model: infos[0]!,
     models: infos,
     tasks: [...new Set(infos.flatMap(({ tasks }) => tasks))],
     ...(knows === undefined ? {} : { knows }),
@@ -135,8 +162,4 @@ function describe(models: readonly RemoteModel[], options: readonly StoreOptions
 /** What the networks of a manifest were trained for. */
 function allTasks({ tasks, networks }: Manifest): readonly string[] {
   return [...new Set([...tasks, ...networks.flatMap((network) => network.tasks)])];
-}
-
-function names(models: readonly RemoteModel[]): string {
-  return models.map(({ manifest }) => manifest.id).join(" and ");
 }

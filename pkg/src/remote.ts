@@ -55,6 +55,8 @@ export interface Prepared {
   readonly total: number;
   /** How many of them are in the cache. */
   readonly held: number;
+  /** Its manifest, where there is one before it is opened. */
+  readonly manifest?: Manifest;
   open(): Promise<RemoteModel>;
 }
 
@@ -78,7 +80,7 @@ export function prepareFiles(model: KnownModel): Prepared {
   const files = [vocab, ...weights];
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   const held = files.reduce((sum, file) => sum + heldBytes(file, chunks), 0);
-  return { key: model.entry.key, total, held, open: () => openFiles(model, files, held === total, total) };
+  return { key: model.entry.key, total, held, manifest, open: () => openFiles(model, files, held === total, total) };
 }
 
 async function openFiles(

@@ -137,8 +137,13 @@ export interface Availability {
   readonly reason?: string;
   /** Bytes that `create` would download; of a repository, those of the original file. */
   readonly downloadBytes: number;
-  /** Bytes of the same that are here already. */
+  /** Bytes of the same that are here already; always 0 where the cache is not used. */
   readonly cachedBytes: number;
+  /**
+   * About what the weights will take on the GPU: the bytes of their files, less where image encoders turn out to
+   * be equal. 0 on the CPU; absent for a repository that was not converted yet.
+   */
+  readonly gpuBytes?: number;
   /** How a converted model would be stored; a model with a manifest has its own. */
   readonly dtype: { readonly vision: string; readonly text: string };
 }

@@ -2,6 +2,7 @@
 
 import { isBusy } from "./cache.js";
 import { Chunks } from "./chunks.js";
+import type { Manifest } from "./manifest.js";
 import { preparePublished } from "./published.js";
 import type { Prepared, RemoteModel, StoreOptions } from "./remote.js";
 import type { ModelSource } from "./sources.js";
@@ -16,6 +17,8 @@ export interface Estimate {
   readonly cachedBytes: number;
   /** Whether another tab is downloading it. */
   readonly busy: boolean;
+  /** What its manifest says; of a repository that was not converted yet, nothing. */
+  readonly manifest?: Manifest;
 }
 
 /**
@@ -35,10 +38,17 @@ export async function openModel(source: ModelSource, options: StoreOptions): Pro
  */
 export async function estimate(
   source: ModelSource,
-  options: Pick<StoreOptions, "dtype" | "signal" | "tasks" | "patience">,
+  options: Pick<StoreOptions, "cache" | "dtype" | "signal" | "tasks" | "patience">,
 ): Promise<Estimate> {
-  const { key, total, held } = await prepare(source, { ...options, cache: "auto", onProgress: () => {}, onEvent: () => {} });
-  return { downloadBytes: total - held, cachedBytes: held, busy: await isBusy(key) };
+  const { key, total, held, manifest } = await prepare(source, { ...options, onProgress: () => {}, onEvent: () => {} });
+  // What others download is of use to this one only through the cache.
+  const shared = options.cache === "auto" || options.cache === "cache";
+  return {
+    downloadBytes: total - held,
+    cachedBytes: held,
+    busy: shared && (await isBusy(key)),
+    ...(manifest === undefined ? {} : { manifest }),
+  };
 }
 
 async function prepare(source: ModelSource, options: StoreOptions): Promise<Prepared> {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { Blip } from "../dist/index.js";
-import { fakeModule, FakeWorker, serve, serveModel } from "./fake-engine.mjs";
+import { fakeModule, FakeWorker, modelFiles, serve, serveModel } from "./fake-engine.mjs";
+import { FakeCaches } from "./fake-network.mjs";
+import { create } from "./instance.mjs";
 
 const modelBase = "https://example.test/models";
 const original = Object.getOwnPropertyDescriptor(globalThis, "navigator");
@@ -57,6 +59,38 @@ test("a model that is not there is unavailable, and the reason has the address",
   const { state, reason } = await Blip.availability({ modelBase, device: "cpu" });
   assert.equal(state, "unavailable");
   assert.match(reason, /example\.test.*404/);
+});
+
+test("it looks at what `create` would look at: the cache it may use, the sources its tasks need", async () => {
+  const sizes = async (options) => {
+    const { state, downloadBytes, cachedBytes } = await Blip.availability({ modelBase, device: "cpu", ...options });
+    return [state, downloadBytes, cachedBytes];
+  };
+  globalThis.caches = new FakeCaches();
+  try {
+    await create();
+    assert.deepEqual(await sizes({}), ["available", 0, 12]);
+    for (const cache of ["memory", "none"]) assert.deepEqual(await sizes({ cache }), ["downloadable", 12, 0]);
+  } finally {
+    delete globalThis.caches;
+  }
+  const model = { caption: "one", vqa: "two" };
+  assert.deepEqual(await sizes({ model }), ["downloadable", 24, 0]);
+  assert.deepEqual(await sizes({ model, tasks: ["caption"] }), ["downloadable", 12, 0]);
+});
+
+test("a task that no model has is unavailable, in the words of `create`", async () => {
+  for (const options of [{ tasks: ["caption", "vqa"] }, { model: { caption: "one" }, tasks: ["vqa"] }, { model: { caption: "one", vqa: "two" }, tasks: ["vqa"] }]) {
+    const { state, reason } = await Blip.availability({ modelBase, device: "cpu", ...options });
+    assert.equal(state, "unavailable", JSON.stringify(options));
+    await assert.rejects(create({}, options), { code: "task-unsupported", message: reason });
+  }
+});
+
+test("what the weights take on the GPU is known where there is a manifest", async () => {
+  browser(REAL);
+  assert.equal((await Blip.availability({ modelBase })).gpuBytes, modelFiles().weights.length);
+  assert.equal((await Blip.availability({ modelBase, device: "cpu" })).gpuBytes, 0);
 });
 
 test("while it is being created it is downloading", async () => {

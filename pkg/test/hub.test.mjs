@@ -179,7 +179,7 @@ function publish(network, { bytes, file, digest = sha256(bytes), commit, lfs = t
   Object.assign(network.files, { [`${at}/config.json`]: '{"model_type":"blip"}', [`${at}/vocab.txt`]: "a\nb\n", [`${at}/${file}`]: bytes });
 }
 
-const OPTIONS = { dtype: { vision: "q8", text: "q4" }, signal: new AbortController().signal, patience: IMPATIENT };
+const OPTIONS = { cache: "auto", dtype: { vision: "q8", text: "q4" }, signal: new AbortController().signal, patience: IMPATIENT };
 const SOURCE = { kind: "hub", repo: "owner/name", endpoint: HUB };
 
 async function load({ source = SOURCE, ...overrides } = {}) {
@@ -241,7 +241,7 @@ test("a module is started for a conversion only, and not kept after it", async (
     module = new WeakRef(own);
     return own;
   };
-  const options = { ...OPTIONS, cache: "auto", onProgress() {}, onEvent() {}, conversion: start };
+  const options = { ...OPTIONS, onProgress() {}, onEvent() {}, conversion: start };
   const model = await openModel(SOURCE, options);
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc");

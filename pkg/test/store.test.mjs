@@ -344,12 +344,18 @@ test("what a model costs is known without downloading or storing it", async () =
   const { all, network, caches } = world();
   const source = { kind: "manifest", url: URL_ };
   const total = all.length + 5;
-  assert.deepEqual(await estimate(source, options().all), { downloadBytes: total, cachedBytes: 0, busy: false });
+  const sizes = async () => {
+    const { manifest, ...sizes } = await estimate(source, options().all);
+    assert.equal(manifest.id, "fake");
+    return sizes;
+  };
+  assert.deepEqual(await sizes(), { downloadBytes: total, cachedBytes: 0, busy: false });
   assert.deepEqual(caches.keys(), []);
   assert.deepEqual(network.log.map(({ url }) => url), [URL_]);
   assert.equal((await estimate(source, { ...options().all, tasks: ["caption"] })).downloadBytes, total - 2 * CHUNK);
   await load();
-  assert.deepEqual(await estimate(source, options().all), { downloadBytes: 0, cachedBytes: total, busy: false });
+  assert.deepEqual(await sizes(), { downloadBytes: 0, cachedBytes: total, busy: false });
+  assert.equal((await estimate(source, { ...options().all, cache: "none" })).cachedBytes, 0, "what the cache has is of no use without it");
 });
 
 test("the cache lists, measures and deletes models", async () => {
