@@ -7,6 +7,7 @@ import type { Client } from "./client.js";
 import { sha256 } from "./digest.js";
 import type { EmbeddedPicture, GalleryHit, GalleryOperations } from "./gallery-engine.js";
 import { type ImageSource, readImage } from "./images.js";
+import { groups } from "./iterate.js";
 import { BlipError, type BlipErrorCode, type ImagePayload, toBlipError } from "./protocol.js";
 
 /** What a gallery asks of its instance. */
@@ -193,7 +194,7 @@ export class Gallery {
       this.#size = stored.size;
       report();
     };
-    for await (const some of chunks(images, LARGEST_BATCH, signal)) {
+    for await (const some of groups(images, LARGEST_BATCH, signal)) {
       const items = await Promise.all(some.map((item) => this.#read(item, failed, signal)));
       const read = items.filter((item) => item !== undefined);
       const known = await this.#call("has", [read.map(({ hash }) => hash)], signal);
@@ -403,33 +404,6 @@ function countOf(images: Iterable<unknown> | AsyncIterable<unknown>): number | u
   const { length, size } = images as { length?: unknown; size?: unknown };
   if (typeof length === "number") return length;
   return typeof size === "number" ? size : undefined;
-}
-
-/** The items in groups; a wait for the next one ends when `signal` is aborted. */
-async function* chunks<Item>(
-  items: Iterable<Item> | AsyncIterable<Item>,
-  size: number,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Item[], void, void> {
-  const iterator = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
-  let chunk: Item[] = [];
-  try {
-    for (;;) {
-      signal?.throwIfAborted();
-      const { done, value } = await abortable(Promise.resolve(iterator.next()), signal);
-      if (done === true) break;
-      chunk.push(value);
-      if (chunk.length === size) {
-        yield chunk;
-        chunk = [];
-      }
-    }
-  } catch (error) {
-    // The source is told that nothing more is wanted; whether it can be does not matter.
-    void Promise.resolve(iterator.return?.()).catch(() => {});
-    throw error;
-  }
-  if (chunk.length > 0) yield chunk;
 }
 
 /** What a source is called; nothing for one without a name. */

@@ -4,6 +4,7 @@ import { abortable } from "./abort.js";
 import type { Client } from "./client.js";
 import { EncodedImage } from "./encoded.js";
 import { type ImageSource, readImage } from "./images.js";
+import { each } from "./iterate.js";
 import type { CheckedOptions, EncodeOptions } from "./options.js";
 import { BlipError, type ImagePayload } from "./protocol.js";
 
@@ -47,8 +48,14 @@ export async function encodeVideo(
   // The same frame may come twice, and its memory can be moved once.
   const images = chosen.map((frame, index) => (chosen.indexOf(frame) === index ? frame : structuredClone(frame)));
   const [picture] = await client.encode(images, image, true, signal);
-  onProgress?.({ done: 1, total: 1 });
-  return new EncodedImage(client, picture!);
+  const encoded = new EncodedImage(client, picture!);
+  try {
+    onProgress?.({ done: 1, total: 1 });
+  } catch (error) {
+    encoded.dispose();
+    throw error;
+  }
+  return encoded;
 }
 
 /** Which of `n` frames are taken; the same numbers as `frame_indices` of the crate. */
@@ -82,8 +89,7 @@ async function chooseOfStream(stream: AsyncIterable<ImageSource>, frames: number
   let kept: ImagePayload[] = [];
   let step = 1;
   let n = 0;
-  for await (const frame of stream) {
-    signal?.throwIfAborted();
+  for await (const frame of each(stream, signal)) {
     if (n % step === 0) {
       kept.push(await abortable(readImage(frame, signal), signal));
       if (kept.length >= 2 * KEPT * frames) {

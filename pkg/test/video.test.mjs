@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { frameIndices } from "../dist/video.js";
 import { serveModel } from "./fake-engine.mjs";
-import { create, image, outcome } from "./instance.mjs";
+import { create, image, outcome, settle } from "./instance.mjs";
 
 let restore;
 beforeEach(() => (restore = serveModel()));
@@ -74,4 +74,29 @@ test("an endless stream is left when the call is aborted", async () => {
   })();
   assert.equal(await outcome(blip.encodeVideo(endless, { signal: controller.signal })), "AbortError");
   assert.ok(left);
+});
+
+test("a stream that is stuck is left, too, and told so", async () => {
+  const { blip } = await create();
+  const controller = new AbortController();
+  let left = false;
+  const stuck = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => new Promise(() => {}),
+      return: async () => ((left = true), { done: true }),
+    }),
+  };
+  setTimeout(() => controller.abort(), 5);
+  assert.equal(await outcome(blip.encodeVideo(stuck, { signal: controller.signal })), "AbortError");
+  assert.ok(left);
+});
+
+test("a listener that throws at the end leaves no picture behind", async () => {
+  const { blip, engines } = await create();
+  const onProgress = ({ done }) => {
+    if (done === 1) throw new RangeError("mine");
+  };
+  assert.equal(await outcome(blip.encodeVideo(clip(2), { onProgress })), "RangeError");
+  await settle();
+  assert.equal(engines[0].pictures.size, 0);
 });
