@@ -37,14 +37,21 @@ export async function readImage(source: ImageSource, signal?: AbortSignal): Prom
   if (ArrayBuffer.isView(source)) {
     return encoded(new Uint8Array(source.buffer, source.byteOffset, source.byteLength).slice());
   }
-  if (isA(source, "ImageData")) return pixels(source as ImageData);
+  if (isA(source, "ImageData")) return readPixels(source as ImageData);
   if (isA(source, "HTMLImageElement")) await decoded(source as HTMLImageElement);
+  // Of a clip whose data has not come yet browsers draw nothing, and do not say so.
+  if (isA(source, "HTMLVideoElement") && (source as HTMLVideoElement).readyState < HAVE_CURRENT_DATA) {
+    throw new BlipError("bad-image", "the <video> has no pixels yet: its event `loadeddata` has to come first");
+  }
   const size = drawnSize(source as Drawable);
   if (size === undefined) {
     throw new BlipError("bad-image", `cannot read an image from ${describe(source)}`);
   }
   return draw(source as Drawable, size);
 }
+
+/** The `readyState` from which on a <video> shows a frame. */
+const HAVE_CURRENT_DATA = 2;
 
 /** The buffers of a payload, to be moved instead of copied to the worker. */
 export function transferables(image: ImagePayload): Transferable[] {
@@ -75,6 +82,15 @@ async function readBlob(blob: Blob): Promise<ArrayBuffer> {
     // A picked file that was moved or changed since.
     throw new BlipError("bad-image", "the file can no longer be read", { cause: error });
   }
+}
+
+/** Pixels of another colour space are converted by the browser, as those of a canvas are. */
+function readPixels(image: ImageData): ImagePayload {
+  const read = pixels(image);
+  // Where this property is missing there is no other space.
+  if ((image.colorSpace ?? "srgb") === "srgb") return read;
+  const { width, height } = image;
+  return painted(image, { width, height }, (context) => context.putImageData(image, 0, 0));
 }
 
 function pixels(image: ImageData): ImagePayload {
@@ -119,14 +135,20 @@ function drawnSize(source: Drawable): Size | undefined {
   return undefined;
 }
 
-function draw(source: Drawable, { width, height }: Size): ImagePayload {
+function draw(source: Drawable, size: Size): ImagePayload {
+  const { width, height } = size;
   if (width === 0 || height === 0) {
     throw new BlipError("bad-image", `${describe(source)} has no pixels yet (${width} x ${height})`);
   }
+  return painted(source, size, (context) => context.drawImage(source, 0, 0, width, height));
+}
+
+/** What `paint` leaves on a canvas of this size. */
+function painted(source: Drawable | ImageData, { width, height }: Size, paint: (context: CanvasRenderingContext2D) => void): ImagePayload {
   try {
-    const context = canvas(width, height).getContext("2d", { willReadFrequently: true });
+    const context = canvas(width, height).getContext("2d", { willReadFrequently: true }) as CanvasRenderingContext2D | null;
     if (context === null) throw new Error("no 2D context");
-    (context as CanvasRenderingContext2D).drawImage(source, 0, 0, width, height);
+    paint(context);
     return pixels(context.getImageData(0, 0, width, height, { colorSpace: "srgb" }));
   } catch (error) {
     if (error instanceof BlipError) throw error;

@@ -21,6 +21,9 @@ class FakeImageData {
   }
 }
 
+/** Images that were put on canvases. */
+let put = 0;
+
 function defineCanvas(getImageData) {
   define(
     "OffscreenCanvas",
@@ -29,7 +32,7 @@ function defineCanvas(getImageData) {
         Object.assign(this, { width, height });
       }
       getContext() {
-        return { drawImage() {}, getImageData };
+        return { drawImage() {}, putImageData: () => put++, getImageData };
       }
     },
   );
@@ -73,6 +76,30 @@ test("ImageData goes as pixels", async () => {
   define("ImageData", FakeImageData);
   const image = await readImage(new FakeImageData(new Uint8ClampedArray(bytes), 1, 1));
   assert.deepEqual(image, { kind: "pixels", rgba: bytes, width: 1, height: 1 });
+});
+
+test("ImageData of another colour space is converted by the browser", async () => {
+  define("ImageData", FakeImageData);
+  put = 0;
+  defineCanvas((...asked) => {
+    assert.deepEqual(asked.at(-1), { colorSpace: "srgb" });
+    return new FakeImageData(new Uint8ClampedArray([9, 9, 9, 255]), 1, 1);
+  });
+  const wide = Object.assign(new FakeImageData(new Uint8ClampedArray(bytes), 1, 1), { colorSpace: "display-p3" });
+  assert.deepEqual([...(await readImage(wide)).rgba], [9, 9, 9, 255]);
+  assert.equal(put, 1);
+  const plain = Object.assign(new FakeImageData(new Uint8ClampedArray(bytes), 1, 1), { colorSpace: "srgb" });
+  assert.deepEqual([...(await readImage(plain)).rgba], [...bytes]);
+});
+
+test("a video of which only the size is known has no picture yet", async () => {
+  defineCanvas(() => new FakeImageData(new Uint8ClampedArray(4), 1, 1));
+  for (const [readyState, code] of [[0, "bad-image"], [1, "bad-image"], [2, undefined], [4, undefined]]) {
+    define("HTMLVideoElement", class { videoWidth = 1; videoHeight = 1; readyState = readyState; });
+    const read = readImage(new HTMLVideoElement());
+    if (code === undefined) assert.equal((await read).kind, "pixels");
+    else await assert.rejects(read, { code, message: /loadeddata/ });
+  }
 });
 
 test("ImageData of another pixel format is bad-image", async () => {
