@@ -1,6 +1,7 @@
 /** The class a page works with. */
 /// <reference lib="esnext.disposable" preserve="true" />
 
+import { baseAddress } from "./base.js";
 import type { CachedModel } from "./cache.js";
 import { type Call as TaskCall, encodeAll, type ImageInput, type Images, isList, runAll, runTexts } from "./calls.js";
 import { inlineChannel, workerChannel } from "./channel.js";
@@ -57,7 +58,7 @@ export interface ModelOptions {
    * - any of these for each task: `{ caption, vqa, itm, itc, nlvr2 }`. Equal image encoders are shared.
    */
   model?: ModelName | ModelsByTask;
-  /** Where model directories are; default: `models/` of the package. Relative to the page. */
+  /** Where model directories are; default: `models/` of the package. Addresses are relative to the page, or to a worker's script. */
   modelBase?: string | URL;
   /** Address of a `blip.json`, or of its directory with a final slash; used instead of `model`. */
   modelUrl?: string | URL;
@@ -425,8 +426,8 @@ function createMessage(options: CreateOptions): CreateMessage {
   for (const task of tasks ?? []) oneOf("tasks", task, TASKS);
   const sides = typeof dtype === "string" ? { vision: dtype, text: dtype } : { vision: "q8", text: "q8", ...dtype };
   for (const side of [sides.vision, sides.text]) oneOf("dtype", side, ["q4", "q8", "f16", "f32"]);
-  // Addresses are relative to the page, not to the worker that will fetch them.
-  const base = typeof document === "undefined" ? import.meta.url : document.baseURI;
+  // Of the calling thread, not of the worker that will fetch them.
+  const base = baseAddress();
   const address = (name: string, url: string | URL): string => {
     try {
       return new URL(url, base).href;

@@ -1,6 +1,7 @@
 /** Galleries: pictures that are kept in the browser, and found by words or by a picture. */
 
 import { abortable } from "./abort.js";
+import { baseAddress } from "./base.js";
 import type { Blip } from "./blip.js";
 import type { ImageInput } from "./calls.js";
 import type { Client } from "./client.js";
@@ -414,7 +415,7 @@ function keyOf(image: ImageSource): string | undefined {
   if (typeof image !== "string" && !(image instanceof URL)) return undefined;
   const address = String(image);
   if (/^(data|blob):/.test(address)) return undefined;
-  return typeof document === "undefined" ? address : new URL(address, document.baseURI).href;
+  return new URL(address, baseAddress()).href;
 }
 
 /** SHA-256 of a file; of pixels, that of their size and rows. */

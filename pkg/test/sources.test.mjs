@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { baseAddress } from "../dist/base.js";
 import { resolveModel } from "../dist/sources.js";
+import { serveModel } from "./fake-engine.mjs";
+import { create } from "./instance.mjs";
 
 const PAGE = "https://page.test/app/index.html";
 const resolve = (model, options = {}) => resolveModel(model, options, PAGE).sources;
@@ -22,6 +25,38 @@ test("an address is a manifest or its directory, relative to the page", () => {
     assert.deepEqual(one(model), { kind: "manifest", url: "https://page.test/app/m/blip.json" }, String(model));
   }
   assert.deepEqual(one("tiny", { modelUrl: "m/" }), { kind: "manifest", url: "https://page.test/app/m/blip.json" });
+});
+
+test("addresses are relative to the page, and in a worker to its script", () => {
+  const at = (globals) => {
+    Object.assign(globalThis, globals);
+    try {
+      return baseAddress();
+    } finally {
+      for (const name of Object.keys(globals)) delete globalThis[name];
+    }
+  };
+  const script = { href: "https://page.test/app/worker.js", origin: "https://page.test" };
+  assert.equal(at({ document: { baseURI: PAGE }, location: { href: "https://other.test/" } }), PAGE);
+  assert.equal(at({ location: script }), script.href);
+  assert.equal(at({ location: { ...script, href: "blob:https://page.test/0-1" } }), "https://page.test/");
+  assert.match(at({ location: { href: "data:text/javascript,0", origin: "null" } }), /dist\/base\.js$/);
+  assert.match(at({}), /dist\/base\.js$/);
+});
+
+test("`create` in a worker takes them so", async () => {
+  const restore = serveModel();
+  const asked = [];
+  const { fetch } = globalThis;
+  globalThis.fetch = (url, init) => (asked.push(String(url)), fetch(url, init));
+  globalThis.location = { href: "https://page.test/app/worker.js", origin: "https://page.test" };
+  try {
+    await create({}, { modelBase: "../models/" });
+  } finally {
+    delete globalThis.location;
+    restore();
+  }
+  assert.equal(asked[0], "https://page.test/models/tiny/blip.json");
 });
 
 test("owner/name is a repository, with a revision and another endpoint where they are given", () => {
