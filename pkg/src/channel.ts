@@ -30,28 +30,32 @@ export function workerChannel(createWorker: () => Worker = packagedWorker): Open
   };
 }
 
-const OPTIONS = { type: "module", name: "blip" } as const;
-
-/** The worker of this package; one of another origin, such as a CDN's, has to be imported by one of the page's. */
+/**
+ * The worker of this package; one of another origin, such as a CDN's, has to be imported by one of the page's.
+ * Whether it is of another is found out first: the refusal may come as an event, long after the constructor.
+ */
 function packagedWorker(): Worker {
-  try {
-    // Written out, because bundlers look for these very words.
-    return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "blip" });
-  } catch (error) {
-    if (!(error instanceof DOMException) || error.name !== "SecurityError") throw error;
-    return importingWorker(error);
-  }
+  const script = new URL(import.meta.url);
+  if (isForeign(script)) return importingWorker(script);
+  // Written out, because bundlers look for these very words.
+  return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "blip" });
 }
 
-/** A worker of the page's origin that imports the package's. */
-function importingWorker(refused: DOMException): Worker {
+/** Whether a script is of another origin than the page, as far as both are known. */
+function isForeign({ protocol, origin }: URL): boolean {
+  const page = (globalThis as { origin?: string }).origin;
+  return page !== undefined && /^https?:$/.test(protocol) && origin !== page;
+}
+
+/** A worker of the page's origin that imports the one beside `script`. */
+function importingWorker(script: URL): Worker {
   // Not written out: there is nothing to bundle where this is needed.
-  const script = "worker.js";
-  const url = new URL(`./${script}`, import.meta.url);
-  if (!/^https?:$/.test(url.protocol)) throw refused;
+  const name = "worker.js";
+  const url = new URL(`./${name}`, script);
   const source = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
   const address = URL.createObjectURL(source);
-  const worker = new Worker(address, OPTIONS);
+  const options = { type: "module", name: "blip" } as const;
+  const worker = new Worker(address, options);
   // The first message is sent when the scripts have run.
   worker.addEventListener("message", () => URL.revokeObjectURL(address), { once: true });
   return worker;

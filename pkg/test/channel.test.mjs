@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { register } from "node:module";
 import test, { afterEach } from "node:test";
 import { workerChannel } from "../dist/channel.js";
 
@@ -28,6 +29,41 @@ test("the worker of the package is a module beside its scripts", () => {
   workerChannel()(() => {});
   assert.match(made[0].url, /\/dist\/worker\.js$/);
   assert.deepEqual(made[0].options, { type: "module", name: "blip" });
+});
+
+/** Scripts of the package as they come from `https://cdn.test/dist/`. */
+const CDN = `
+  import { readFile } from "node:fs/promises";
+  const isOurs = (url) => url?.startsWith("https://cdn.test/dist/");
+  export const resolve = async (specifier, context, next) => {
+    const url = isOurs(context.parentURL) ? new URL(specifier, context.parentURL).href : specifier;
+    return isOurs(url) ? { url, shortCircuit: true } : next(specifier, context);
+  };
+  export const load = async (url, context, next) => {
+    if (!isOurs(url)) return next(url, context);
+    const file = new URL("." + new URL(url).pathname, ${JSON.stringify(new URL("..", import.meta.url).href)});
+    return { format: "module", source: await readFile(file), shortCircuit: true };
+  };
+`;
+
+test("scripts of another origin start a worker of the page's, which imports theirs", async () => {
+  register(`data:text/javascript,${encodeURIComponent(CDN)}`);
+  const { workerChannel } = await import("https://cdn.test/dist/channel.js");
+  // The browser may tell later that it refuses a worker: no constructor throws.
+  const made = workers(() => false);
+  try {
+    globalThis.origin = "https://page.test";
+    workerChannel()(() => {});
+    globalThis.origin = "https://cdn.test";
+    workerChannel()(() => {});
+  } finally {
+    delete globalThis.origin;
+  }
+  const [foreign, own] = made.map(({ url }) => url);
+  assert.match(foreign, /^blob:/);
+  assert.equal(await (await fetch(foreign)).text(), 'import "https://cdn.test/dist/worker.js";');
+  assert.equal(own, "https://cdn.test/dist/worker.js");
+  assert.deepEqual(made[0].options, made[1].options);
 });
 
 test("where its origin is refused and it is no http address, the refusal is told with a way out", () => {
