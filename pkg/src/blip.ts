@@ -271,6 +271,9 @@ export class Blip {
       this.#client.assertOpen();
       return perText(embeddings(await runTexts(this.#client, list, request, options))) as Embedded<Input>;
     }
+    if (what === undefined && options.convention !== undefined) {
+      throw new BlipError("bad-option", "option `convention` does nothing without a text");
+    }
     const kind = what === undefined ? "image" : "multimodal";
     const rows = embeddings(await this.#run(image, "embed", { kind, ...(what === undefined ? {} : { texts: list }) }, checked, options));
     if (what === undefined) return listed(image, rows) as Embedded<Input>;

@@ -8,8 +8,8 @@
  * const [{ generated_text }] = await captioner(url);
  * ```
  *
- * Three tasks have the names, arguments and results that they have there. What is not understood is an
- * error: no option is accepted and ignored.
+ * Three tasks have the names, arguments and results that they have there. What is not understood is an error.
+ * As there, options of sampling count only with `do_sample: true`, and `length_penalty` only with beams.
  *
  * @module
  */
@@ -61,11 +61,13 @@ export interface GenerateKwargs {
   min_length?: number;
   num_beams?: number;
   num_return_sequences?: number;
+  /** Without it `top_k`, `top_p` and `temperature` are left aside. */
   do_sample?: boolean;
   top_k?: number;
   top_p?: number;
   temperature?: number;
   repetition_penalty?: number;
+  /** Left aside without beams. */
   length_penalty?: number;
   /** Not in transformers.js: words that the caption continues. */
   prompt?: string;
@@ -199,6 +201,9 @@ const GENERATION = {
   seed: "seed",
 } as const satisfies Record<string, keyof GenerationOptions>;
 
+/** What generation configurations name all the same, and transformers.js uses for sampling only. */
+const SAMPLING: readonly string[] = ["top_k", "top_p", "temperature"];
+
 /**
  * Loads a model for a task.
  *
@@ -229,13 +234,13 @@ type Call = (blip: Blip) => (images: ImageInput | ImageInput[], ...rest: never[]
 
 const CALLS: Record<PipelineTask, Call> = {
   "image-to-text": (blip) => async (images, kwargs: GenerateKwargs = {}) =>
-    each(await blip.caption(list(images), generation(kwargs)), images, ({ captions }) =>
+    each(await blip.caption(list(images), generation(kwargs, 1)), images, ({ captions }) =>
       captions.map(({ text }): ImageToTextOutput => ({ generated_text: text })),
     ),
 
   "visual-question-answering": (blip) => async (images, question: string, kwargs: VisualQuestionAnsweringKwargs = {}) => {
     const { top_k = 1, candidate_answers, ...rest } = kwargs;
-    const generate = generation(rest, ["prompt", "num_return_sequences", "top_k"]);
+    const generate = generation(rest, 3, ["prompt", "num_return_sequences", "top_k"]);
     if (candidate_answers === undefined && top_k !== 1) {
       throw new BlipError("bad-option", "top_k ranks candidate_answers; without them there is one answer");
     }
@@ -293,16 +298,21 @@ function named<K extends string, V>(option: string, name: string, names: Readonl
   throw new BlipError("bad-option", `${option} is ${JSON.stringify(name)}, expected one of ${Object.keys(names).join(", ")}`);
 }
 
-/** Our names for the options of a generating call; those of `unused` mean nothing to the task. */
-function generation(kwargs: GenerateKwargs, unused: readonly string[] = []): GenerationOptions & { signal?: AbortSignal } {
+/**
+ * Our names for the options of a generating call, which searches with `beams` unless it says otherwise; those of
+ * `unused` mean nothing to the task.
+ */
+function generation(kwargs: GenerateKwargs, beams: number, unused: readonly string[] = []): GenerationOptions & { signal?: AbortSignal } {
   const { max_new_tokens, signal, ...rest } = kwargs;
   refuse(rest, Object.keys(GENERATION).filter((name) => !unused.includes(name)), "max_new_tokens", "signal");
   if (max_new_tokens !== undefined && (rest.max_length !== undefined || rest.prompt !== undefined)) {
     throw new BlipError("bad-option", "max_new_tokens cannot be combined with max_length or prompt; max_length counts all tokens");
   }
   const options: Record<string, unknown> = {};
+  const samples = rest.do_sample === true;
+  const idle = [...(samples ? [] : SAMPLING), ...(samples || (rest.num_beams ?? beams) === 1 ? ["length_penalty"] : [])];
   for (const [name, value] of Object.entries(rest)) {
-    if (value !== undefined) options[GENERATION[name as keyof typeof GENERATION]] = value;
+    if (value !== undefined && !idle.includes(name)) options[GENERATION[name as keyof typeof GENERATION]] = value;
   }
   // The first token of a sequence is not a new one.
   if (max_new_tokens !== undefined) options["maxLength"] = max_new_tokens + 1;

@@ -47,11 +47,11 @@ export interface GenerationOptions extends ImageOptions {
   numBeams?: number;
   /** Nucleus sampling instead of the search for the most likely caption. */
   sample?: boolean;
-  /** While sampling: only this many of the most likely tokens (default 50); 0 is all of them. */
+  /** With `sample`: only this many of the most likely tokens (default 50); 0 is all of them. */
   topK?: number;
-  /** While sampling: only the most likely tokens that together have this probability, in (0, 1] (default 0.9). */
+  /** With `sample`: only the most likely tokens that together have this probability, in (0, 1] (default 0.9). */
   topP?: number;
-  /** While sampling: above 1 evens the probabilities out, below 1 sharpens them. */
+  /** With `sample`: above 1 evens the probabilities out, below 1 sharpens them. */
   temperature?: number;
   /** Above 1 makes tokens that were already used less likely; 1 is off. */
   repetitionPenalty?: number;
@@ -67,7 +67,7 @@ export interface GenerationOptions extends ImageOptions {
   earlyStopping?: boolean;
   /** How many captions to return, 1 to 16; without sampling, at most `numBeams`. */
   numCaptions?: number;
-  /** The seed of sampling (default 0); equal seeds give equal captions. */
+  /** With `sample`: its seed (default 0); equal seeds give equal captions. */
   seed?: number;
 }
 
@@ -142,21 +142,20 @@ export interface DialogueOptions extends ImageOptions, CallOptions {}
 /** How to encode images that will be used more than once. */
 export interface EncodeOptions extends ImageOptions, CallOptions {}
 
+/** Of these nothing is seen unless tokens are drawn. */
+const SAMPLING = ["topK", "topP", "temperature", "seed"] as const satisfies readonly (keyof GenerationOptions)[];
+/** Of these nothing is seen with a single hypothesis. */
+const BEAMS = ["lengthPenalty", "lengthRule", "earlyStopping"] as const satisfies readonly (keyof GenerationOptions)[];
 const CALL = ["signal", "onProgress"] as const;
 const IMAGE = ["applyExif", "alpha"] as const satisfies readonly (keyof ImageOptions)[];
 const GENERATION = [
   "numBeams",
   "sample",
-  "topK",
-  "topP",
-  "temperature",
+  ...SAMPLING,
   "repetitionPenalty",
   "minLength",
   "maxLength",
-  "lengthPenalty",
-  "lengthRule",
-  "earlyStopping",
-  "seed",
+  ...BEAMS,
 ] as const satisfies readonly (keyof GenerationOptions)[];
 
 /** The options that each task's request carries to the engine; those of pictures and calls are apart. */
@@ -187,8 +186,8 @@ export interface CheckedOptions {
 /**
  * The part of `options` that the engine reads.
  *
- * @throws BlipError `bad-option` for an unknown name, or a value that is not a string, boolean, finite
- * number or list of strings.
+ * @throws BlipError `bad-option` for an unknown name, a value that is not a string, boolean, finite number or
+ * list of strings, and for an option that would do nothing beside the others.
  */
 export function checkedOptions(task: keyof typeof NAMES, options: object): CheckedOptions {
   const known: readonly string[] = NAMES[task];
@@ -206,10 +205,28 @@ export function checkedOptions(task: keyof typeof NAMES, options: object): Check
     }
     (isIn(IMAGE, name) ? image : request)[name] = value;
   }
+  refuseIdle(task, request);
   return { request, image: image as ImageOptions };
 }
 
 const GENERATION_TASKS = ["caption", "ask"] as const;
+
+/** Refuses what would be accepted and change nothing; that something is off is no such thing. */
+function refuseIdle(task: keyof typeof NAMES, request: Readonly<Record<string, unknown>>): void {
+  const refuse = (names: readonly string[], why: string): void => {
+    const name = names.find((name) => (request[name] ?? false) !== false);
+    if (name !== undefined) throw new BlipError("bad-option", `option \`${name}\` does nothing ${why}`);
+  };
+  const { sample, numBeams, convention, answers, head } = request;
+  if (task === "classify" && head === "itm") refuse(["temperature"], "with `head: \"itm\"`, whose logits are not divided");
+  if (!isIn(GENERATION_TASKS, task)) return;
+  if (answers !== undefined) return refuse(GENERATION, "with `answers`, which are ranked and not written");
+  refuse(["candidates"], "without `answers` to choose them from");
+  if (sample !== true) refuse(SAMPLING, "without `sample: true`");
+  // Answers are searched with several beams, as the original does, unless something else is said.
+  const beams = numBeams ?? (task === "ask" && convention !== "hf" ? undefined : 1);
+  if (sample === true || beams === 1) refuse(BEAMS, "without beams: it is of a search with `numBeams` above 1");
+}
 
 function isIn(names: readonly string[], name: string): boolean {
   return names.includes(name);

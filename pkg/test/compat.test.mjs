@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { pipeline } from "../dist/compat.js";
 import { Blip, BlipError } from "../dist/index.js";
+import { checkedOptions } from "../dist/options.js";
 
 /** What was asked of `Blip.create` and of the instance it gave. */
 let created;
@@ -41,8 +42,24 @@ test("image-to-text has the result of transformers.js, for one image and for sev
 test("the options of a generation have our names and values", async () => {
   const captioner = await pipeline("image-to-text");
   const { signal } = new AbortController();
-  await captioner("a.png", { num_beams: 3, num_return_sequences: 2, do_sample: false, top_k: 5, top_p: 0.9, temperature: 2, max_length: 9, min_length: 2, repetition_penalty: 1.1, length_penalty: 2, prompt: "a photo of", seed: 4, signal });
-  assert.deepEqual(calls[0][2], { numBeams: 3, numCaptions: 2, sample: false, topK: 5, topP: 0.9, temperature: 2, maxLength: 9, minLength: 2, repetitionPenalty: 1.1, lengthPenalty: 2, prompt: "a photo of", seed: 4, signal });
+  await captioner("a.png", { num_return_sequences: 2, do_sample: true, top_k: 5, top_p: 0.9, temperature: 2, max_length: 9, min_length: 2, repetition_penalty: 1.1, prompt: "a photo of", seed: 4, signal });
+  assert.deepEqual(calls[0][2], { numCaptions: 2, sample: true, topK: 5, topP: 0.9, temperature: 2, maxLength: 9, minLength: 2, repetitionPenalty: 1.1, prompt: "a photo of", seed: 4, signal });
+  await captioner("a.png", { num_beams: 3, length_penalty: 2 });
+  assert.deepEqual(calls[1][2], { numBeams: 3, lengthPenalty: 2 });
+});
+
+test("what transformers.js leaves aside is left aside here, where our own calls would refuse it", async () => {
+  const captioner = await pipeline("image-to-text");
+  await captioner("a.png", { do_sample: false, top_k: 5, top_p: 0.9, temperature: 0, length_penalty: 2 });
+  assert.deepEqual(calls[0][2], { sample: false });
+  await captioner("a.png", { do_sample: true, num_beams: 1, length_penalty: 2 });
+  assert.deepEqual(calls[1][2], { sample: true, numBeams: 1 });
+  const answerer = await pipeline("visual-question-answering");
+  await answerer("a.png", "what?", { length_penalty: 2 });
+  assert.deepEqual(calls[2][3], { lengthPenalty: 2 }, "answers are searched with beams");
+  for (const [task, options] of [["caption", calls[0][2]], ["caption", calls[1][2]], ["ask", calls[2][3]]]) {
+    checkedOptions(task, options);
+  }
 });
 
 test("new tokens are counted without the first of the sequence", async () => {
