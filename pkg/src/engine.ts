@@ -31,8 +31,11 @@ export interface Engine {
   limit(tasksJson: string): void;
   /** JSON: tasks and parts of the loaded models, how many image encoders they have, and their fingerprint. */
   loaded(): string;
-  /** Compiles pipelines with a blank image, step by step; milliseconds. */
-  warmUp(onProgress: (done: number, total: number) => void): Promise<number>;
+  /**
+   * Compiles pipelines with a blank image, step by step; milliseconds. `onProgress` hears of a step more than
+   * once; false stops it.
+   */
+  warmUp(onProgress: (done: number, total: number) => boolean): Promise<number>;
   /** Compares every kernel that the model uses with plain arithmetic; JSON of `SelfTest`. */
   selfTest(): Promise<string>;
   /** Encodes up to `BATCH` images together, or frames of one video; a handle for each picture. */

@@ -81,10 +81,13 @@ export class Runtime {
     const load = performance.now() - begun;
     signal.throwIfAborted();
     report({ phase: "compile", done: 0, total: 1 });
-    const compile = await Promise.race([
-      engine.warmUp((done, total) => report({ phase: "compile", done, total })),
-      trapped,
-    ]);
+    let shown = 0;
+    const onStep = (done: number, total: number): boolean => {
+      if (done > shown) report({ phase: "compile", done, total });
+      shown = done;
+      return !signal.aborted && !this.#ended.signal.aborted;
+    };
+    const compile = await Promise.race([engine.warmUp(onStep), trapped]);
     report({ phase: "ready" });
     this.#info = {
       device,

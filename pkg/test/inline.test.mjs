@@ -80,6 +80,38 @@ test("a creation that fails while the download waits for it does not hold up the
   }
 });
 
+test("a creation that is aborted while pipelines are compiled stops there, as does one whose instance is closed", async () => {
+  for (const close of [false, true]) {
+    const asked = [];
+    const warmUp = async (onProgress) => {
+      for (let step = 1; step <= 100; step++) {
+        await new Promise((resolve) => setTimeout(resolve));
+        // Asked more than once in a step.
+        for (let token = 0; token < 2; token++) asked.push(step);
+        if (!onProgress(step, 100) || !onProgress(step, 100)) throw coded("aborted", `cancelled after ${step} of 100 steps`);
+      }
+      return 1;
+    };
+    const log = [];
+    const client = new Client(inlineChannel(starting(fakeModule({ warmUp }, log))));
+    const controller = new AbortController();
+    const steps = [];
+    let closed;
+    const onProgress = (progress) => {
+      if (progress.phase !== "compile") return;
+      steps.push(progress.done);
+      if (progress.done !== 3) return;
+      if (close) closed = client.close();
+      else controller.abort();
+    };
+    await assert.rejects(client.create(message, onProgress, controller.signal), close ? { code: "disposed" } : { name: "AbortError" });
+    await (closed ?? client.close());
+    assert.deepEqual(steps, [0, 1, 2, 3], "each step is shown once");
+    assert.ok(asked.at(-1) <= 4, `compiled on to step ${asked.at(-1)}`);
+    assert.equal(log.at(-1), "free");
+  }
+});
+
 test("a trap that no promise sees is survived: the call is made again in another module", async () => {
   const handlers = new Map();
   globalThis.addEventListener = (type, handler) => handlers.set(type, handler);

@@ -4,7 +4,7 @@ use image::RgbImage;
 
 use super::ask::AskOptions;
 use super::caption::{CaptionOptions, CaptionProgress};
-use super::matching::{Convention, MatchOptions};
+use super::matching::{Convention, MatchOptions, OnStep, step};
 use super::part::Task;
 use super::picture::Picture;
 use super::session::Session;
@@ -28,12 +28,12 @@ impl Session {
     /// Compiles every GPU pipeline that the usual calls use, by asking about a blank picture in steps,
     /// and takes the memory that they will need.
     ///
-    /// `on_progress` is told how many steps of how many are done. The device is waited for after each,
-    /// so that a browser's event loop turns in between.
+    /// `on_step` is told how many steps of how many are done, and asked within each, at every token, whether
+    /// to go on. The device is waited for after each step, so that a browser's event loop turns in between.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
-    pub async fn warm_up(&self, on_progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
+    /// As [`encode`](Self::encode), and [`ErrorKind::Aborted`] when cancelled.
+    pub async fn warm_up(&self, on_step: OnStep<'_>) -> Result<()> {
         let has = |task| self.part(task).is_ok();
         let mut trials = Vec::new();
         if has(Task::Caption) {
@@ -49,17 +49,24 @@ impl Session {
         let size = u32::try_from(part.square()[0]).unwrap_or(1);
         let steps = 1 + trials.len();
         let blank = self.encode(&RgbImage::from_pixel(size, size, image::Rgb([255; 3]))).await?;
-        on_progress(1, steps);
-        for (done, trial) in trials.into_iter().enumerate() {
-            match self.attempt(&blank, trial).await {
+        step(on_step, 1, steps)?;
+        for (index, trial) in trials.into_iter().enumerate() {
+            let done = 1 + index;
+            match self.attempt(&blank, trial, &mut || on_step(done, steps)).await {
                 Err(error) if error.kind() != ErrorKind::Aborted => return Err(error),
-                _ => on_progress(2 + done, steps),
+                // It has ended itself, or whoever cancelled it says so once more.
+                _ => step(on_step, done + 1, steps)?,
             }
         }
         Ok(())
     }
 
-    async fn attempt(&self, blank: &Picture, trial: Trial) -> Result<()> {
+    async fn attempt(
+        &self,
+        blank: &Picture,
+        trial: Trial,
+        go_on: &mut dyn FnMut() -> Control,
+    ) -> Result<()> {
         match trial {
             Trial::Caption(num_beams) => {
                 // Room for a caption of the usual length, of which only the beginning is written.
@@ -68,7 +75,7 @@ impl Session {
                 let mut tokens = 0;
                 let mut enough = |_: CaptionProgress| {
                     tokens += 1;
-                    if tokens < TOKENS { Control::Continue } else { Control::Cancel }
+                    if tokens < TOKENS { go_on() } else { Control::Cancel }
                 };
                 self.caption_picture(blank, &options, &mut enough).await.map(|_| ())
             }
@@ -76,14 +83,14 @@ impl Session {
                 let mut events = 0;
                 let mut enough = |_: super::request::Event<'_>| {
                     events += 1;
-                    if events < TOKENS { Control::Continue } else { Control::Cancel }
+                    if events < TOKENS { go_on() } else { Control::Cancel }
                 };
                 self.ask(blank, &AskOptions::new("a"), &mut enough).await.map(|_| ())
             }
             Trial::Match => {
                 let texts = vec!["a".to_owned()];
                 let options = MatchOptions { texts, heads: None, convention: Convention::Orig };
-                self.match_texts(blank, &options, &mut |_, _| Control::Continue).await.map(|_| ())
+                self.match_texts(blank, &options, &mut |_, _| go_on()).await.map(|_| ())
             }
         }
     }

@@ -189,14 +189,17 @@ impl Engine {
     }
 
     /// Compiles every pipeline that the usual calls use, step by step; milliseconds.
-    /// `progress(done, total)` is called after each step.
+    /// `progress(done, total)` is called after each step, and in between with what is done; `false` cancels.
     #[wasm_bindgen(js_name = warmUp)]
     pub async fn warm_up(&self, progress: Function) -> Answer<f64> {
         let session = self.session();
         let start = now_ms();
         let mut report = |done: usize, total: usize| {
-            // A listener that throws does not concern the pipelines.
-            let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());
+            // A callback that throws cancels.
+            match progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into()) {
+                Ok(value) if value != JsValue::FALSE => Control::Continue,
+                _ => Control::Cancel,
+            }
         };
         session.warm_up(&mut report).await.map_err(to_js)?;
         Ok(now_ms() - start)
