@@ -21,9 +21,11 @@ fn lines(output: &Output) -> Vec<Value> {
     stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn assert_fails_with(output: &Output, words: &str) {
+/// 1 when some pictures failed, 2 when nothing could be done.
+fn assert_fails_with(output: &Output, status: i32, words: &str) {
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains(words), "expected {words}: {text}");
+    assert!(text.contains(words), "expected {words}: {text}");
+    assert_eq!(output.status.code(), Some(status), "{text}");
 }
 
 fn fixtures(path: &str) -> PathBuf {
@@ -132,12 +134,34 @@ fn pictures_are_found_by_words_by_pictures_and_looked_at_again() {
 }
 
 #[test]
+fn pictures_that_are_not_there_any_more_are_not_looked_at_again_and_the_rest_is_found() {
+    let place = Place::new("gone");
+    place.added(&[]);
+    let [gone, other] = ["2.png", "more/6.png"].map(|name| place.pictures.join(name));
+    fs::remove_file(&gone).unwrap();
+    // A picture, but another one than was indexed under this name.
+    fs::copy(place.pictures.join("0.png"), &other).unwrap();
+    let arguments = ["word5", "--rerank", "8", "--json", "--model", text(&place.model)];
+    let output = place.run("search", &arguments);
+    assert_fails_with(&output, 1, text(&gone));
+    assert_fails_with(&output, 1, &format!("{} is not what was indexed", text(&other)));
+    let found = String::from_utf8(output.stdout).unwrap();
+    let found: Vec<Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let keys = |found: &[Value]| found.iter().map(|line| line["key"].to_string()).collect::<Vec<_>>();
+    assert!(found.len() == 8 && found[..6].iter().all(|line| line.get("itm").is_some()));
+    let mut last = keys(&found[6..]);
+    last.sort();
+    assert_eq!(last, [&gone, &other].map(|path| Value::from(text(path)).to_string()));
+    assert!(found[6..].iter().all(|line| line.get("itm").is_none()));
+}
+
+#[test]
 fn files_that_change_move_or_are_no_pictures() {
     let place = Place::new("changes");
     fs::write(place.pictures.join("broken.png"), b"no picture").unwrap();
     fs::write(place.pictures.join("notes.txt"), b"not asked for").unwrap();
     let output = place.add(&["--save-every", "3"]);
-    assert_fails_with(&output, "[bad-image]");
+    assert_fails_with(&output, 1, "[bad-image]");
     assert!(String::from_utf8_lossy(&output.stderr).contains("broken.png"));
     let counts: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((counts["added"].as_u64(), counts["failed"].as_u64()), (Some(8), Some(1)));
@@ -174,7 +198,7 @@ fn pictures_are_taken_out_by_path_and_by_hash() {
     let left: Vec<_> = place.list();
     assert_eq!(left, list[2..]);
     let output = place.run("remove", &[&list[0].0, &list[2].0]);
-    assert_fails_with(&output, "is not in the gallery");
+    assert_fails_with(&output, 1, "is not in the gallery");
     assert_eq!(place.list(), list[3..], "the others are removed all the same");
 }
 
@@ -197,20 +221,20 @@ fn galleries_are_copied_and_joined_and_damage_is_noticed() {
     let mut wrong = bytes.clone();
     wrong[bytes.len() / 2] ^= 1;
     fs::write(&damaged, &wrong).unwrap();
-    assert_fails_with(&place.run("import", &[text(&damaged)]), "[integrity]");
-    assert_fails_with(&place.run("import", &[text(&fixtures("networks/vocab.txt"))]), "[bad-option]");
+    assert_fails_with(&place.run("import", &[text(&damaged)]), 2, "[integrity]");
+    assert_fails_with(&place.run("import", &[text(&fixtures("networks/vocab.txt"))]), 2, "[bad-option]");
 
     // Another model: its own embeddings, not to be mixed with these.
     let other = place.folder.join("other");
     place.convert("parity/itm", &other);
     let output = place.run("search", &["word5", "--model", text(&other)]);
-    assert_fails_with(&output, "[bad-option]");
+    assert_fails_with(&output, 2, "[bad-option]");
     assert!(String::from_utf8_lossy(&output.stderr).contains("another model"));
     // And one that has none.
     let captions = place.folder.join("captions");
     place.convert("networks/caption", &captions);
     let output = place.run("search", &["word5", "--model", text(&captions)]);
-    assert_fails_with(&output, "[task-unsupported]");
+    assert_fails_with(&output, 2, "[task-unsupported]");
 }
 
 #[test]
@@ -219,7 +243,7 @@ fn one_command_at_a_time_changes_a_gallery() {
     place.added(&[]);
     let lock = fs::File::open(format!("{}.lock", text(&place.gallery))).unwrap();
     lock.lock().unwrap();
-    assert_fails_with(&place.add(&[]), "another command");
+    assert_fails_with(&place.add(&[]), 2, "another command");
     // Reading is always possible.
     assert_eq!(place.list().len(), 8);
     drop(lock);

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use blip_web::device::block_on;
 use blip_web::gallery::{ContentHash, Gallery, Hit};
 use blip_web::generate::Control;
 use blip_web::image::{ImageOptions, decode};
-use blip_web::tasks::{BATCH, Convention, Session};
+use blip_web::tasks::{BATCH, Convention, Picture, Session};
 use blip_web::{Error, ErrorKind};
 use clap::{Args, Subcommand};
 use image::RgbImage;
@@ -111,31 +112,35 @@ pub(crate) struct Files {
     file: PathBuf,
 }
 
-pub(crate) fn run(command: &Command) -> Result<()> {
-    match command {
-        Command::Add(arguments) => add(arguments),
-        Command::Search(arguments) => search(arguments),
-        Command::Remove(arguments) => remove(arguments),
-        Command::List(arguments) => list(arguments),
-        Command::Export(files) => {
-            let gallery = load(&files.gallery, None)?;
-            save(&gallery, &files.file)?;
-            println!("{} pictures", gallery.len());
-            Ok(())
-        }
-        Command::Import(files) => import(files),
-    }
+/// Does the command: exit code 0 when all went well, 1 when some pictures failed.
+///
+/// # Errors
+/// For what concerns all pictures: options, the gallery's file, the model, the device.
+pub(crate) fn run(command: &Command) -> Result<ExitCode> {
+    let failed = match command {
+        Command::Add(arguments) => add(arguments)?,
+        Command::Search(arguments) => search(arguments)?,
+        Command::Remove(arguments) => remove(arguments)?,
+        Command::List(arguments) => list(arguments).map(|()| Failures::new())?,
+        Command::Export(files) => export(files).map(|()| Failures::new())?,
+        Command::Import(files) => import(files).map(|()| Failures::new())?,
+    };
+    failed.iter().for_each(super::complain);
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
+
+/// What went wrong with single pictures; everything else was done.
+type Failures = Vec<anyhow::Error>;
 
 /// What became of the files of an `add`.
 #[derive(Default)]
 struct Tally {
     added: usize,
     skipped: usize,
-    failed: Vec<anyhow::Error>,
+    failed: Failures,
 }
 
-fn add(arguments: &Add) -> Result<()> {
+fn add(arguments: &Add) -> Result<Failures> {
     let _lock = Lock::take(&arguments.gallery)?;
     let mut tally = Tally::default();
     let pictures = find(&arguments.paths, &mut tally.failed);
@@ -187,7 +192,7 @@ fn add(arguments: &Add) -> Result<()> {
     } else {
         println!("{added} added, {skipped} known, {} failed; {} pictures", failed.len(), gallery.len());
     }
-    all_of(failed)
+    Ok(failed)
 }
 
 /// A picture's identity, its key, and its file.
@@ -259,13 +264,13 @@ impl Seen {
     }
 }
 
-fn search(arguments: &Search) -> Result<()> {
+fn search(arguments: &Search) -> Result<Failures> {
     let session = arguments.model.open()?;
     let gallery = load(&arguments.gallery, Some(&session.gallery()?))?;
     let wanted = arguments.top.max(arguments.rerank);
     let (embedding, text) = match (&arguments.image, &arguments.text) {
         (Some(path), _) => {
-            let picture = picture(&session, path)?;
+            let picture = encoded(&session, path, &read(path)?)?;
             (block_on(session.image_feature(&picture))?, "")
         }
         (None, text) => {
@@ -293,7 +298,7 @@ fn search(arguments: &Search) -> Result<()> {
             println!("{score:.4}\t{}", hit.key);
         }
     }
-    all_of(failed)
+    Ok(failed)
 }
 
 /// What a search found, with the two logits of those that were looked at again.
@@ -308,14 +313,14 @@ fn rerank(
     hits: Vec<Hit>,
     text: &str,
     count: usize,
-    failed: &mut Vec<anyhow::Error>,
+    failed: &mut Failures,
 ) -> Result<Vec<Found>> {
     let texts = [text.to_owned()];
     let mut found = Vec::with_capacity(hits.len());
     for (rank, hit) in hits.into_iter().enumerate() {
         let mut itm = None;
         if rank < count {
-            match picture(session, Path::new(&hit.key)) {
+            match found_picture(session, &hit) {
                 Ok(picture) => {
                     let mut ignore = |_, _| Control::Continue;
                     let logits = session.itm_logits(&picture, &texts, Convention::default(), &mut ignore);
@@ -336,9 +341,18 @@ fn rerank(
     Ok(found)
 }
 
-fn picture(session: &Session, path: &Path) -> Result<blip_web::tasks::Picture> {
+/// The picture that was found, if its file still holds it.
+fn found_picture(session: &Session, hit: &Hit) -> Result<Picture> {
+    let path = Path::new(&hit.key);
     let bytes = read(path)?;
-    let picture = decode(&bytes, &ImageOptions::default()).with_context(|| path.display().to_string())?;
+    if ContentHash::of(&bytes) != hit.hash {
+        bail!("{} is not what was indexed any more: add it again", hit.key);
+    }
+    encoded(session, path, &bytes)
+}
+
+fn encoded(session: &Session, path: &Path, bytes: &[u8]) -> Result<Picture> {
+    let picture = decode(bytes, &ImageOptions::default()).with_context(|| path.display().to_string())?;
     Ok(block_on(session.encode(&picture))?)
 }
 
@@ -348,7 +362,7 @@ fn is_of_the_file(error: &anyhow::Error) -> bool {
     matches!(kind, None | Some(ErrorKind::BadImage | ErrorKind::ImageTooLarge))
 }
 
-fn remove(arguments: &Remove) -> Result<()> {
+fn remove(arguments: &Remove) -> Result<Failures> {
     let _lock = Lock::take(&arguments.gallery)?;
     let mut gallery = load(&arguments.gallery, None)?;
     let mut failed = Vec::new();
@@ -371,7 +385,7 @@ fn remove(arguments: &Remove) -> Result<()> {
         save(&gallery, &arguments.gallery)?;
     }
     println!("{removed} removed; {} pictures", gallery.len());
-    all_of(failed)
+    Ok(failed)
 }
 
 fn list(arguments: &List) -> Result<()> {
@@ -385,6 +399,13 @@ fn list(arguments: &List) -> Result<()> {
             println!("{}\t{}", entry.hash, entry.key);
         }
     }
+    Ok(())
+}
+
+fn export(files: &Files) -> Result<()> {
+    let gallery = load(&files.gallery, None)?;
+    save(&gallery, &files.file)?;
+    println!("{} pictures", gallery.len());
     Ok(())
 }
 
@@ -410,13 +431,6 @@ impl Model {
     fn open(&self) -> Result<Session> {
         open_session(self.model.as_deref(), self.device)
     }
-}
-
-/// Tells of all failures but the last, which is the command's own.
-fn all_of(mut failed: Vec<anyhow::Error>) -> Result<()> {
-    let last = failed.pop();
-    failed.iter().for_each(super::complain);
-    last.map_or(Ok(()), Err)
 }
 
 /// Reads a gallery; of the same model as `like`.
@@ -467,7 +481,7 @@ impl Lock {
 }
 
 /// Every file that is named, and every picture below a folder, once and in order.
-fn find(paths: &[PathBuf], failed: &mut Vec<anyhow::Error>) -> Vec<PathBuf> {
+fn find(paths: &[PathBuf], failed: &mut Failures) -> Vec<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders: Vec<PathBuf> = Vec::new();
     for path in paths {

@@ -43,7 +43,7 @@ enum Command {
     Embed(Arguments<tasks::Embed>),
     /// Say where in each picture the words of a text are.
     Explain(Arguments<tasks::Explain>),
-    /// Judge a statement about two pictures.
+    /// Judge a statement about two pictures, or about each two of a list.
     Nlvr2(Arguments<tasks::Nlvr2>),
     /// Rank answers in a dialogue about each picture.
     Dialogue(Arguments<tasks::Dialogue>),
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => batch::run(&arguments),
         Command::Nlvr2(arguments) => batch::run(&arguments),
         Command::Dialogue(arguments) => batch::run(&arguments),
-        Command::Gallery(command) => gallery::run(&command).map(done),
+        Command::Gallery(command) => gallery::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments).map(done),
         Command::Convert(arguments) => convert::run(&arguments).map(done),
         Command::Index(arguments) => index::run(&arguments).map(done),
