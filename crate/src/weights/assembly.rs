@@ -7,6 +7,7 @@ use super::manifest::sha256;
 use super::piece::Piece;
 use super::plan::{Entry, Field, Plan, Role, Slot};
 use super::schema::{Kind, Parameter};
+use super::shared::{SharedText, is_own};
 use crate::config::BlipConfig;
 use crate::kernels::{self, Format, Stored};
 use crate::model::{Blip, DecoderNetwork, Networks, VisionModel};
@@ -30,6 +31,8 @@ pub(super) struct Assembly {
     done: HashMap<String, Loaded>,
     /// Digests of the tensors that may turn out to be copies of others.
     watched: HashMap<Slot, Option<[u8; 32]>>,
+    /// Whether the decoder repeats the encoder; nothing where it cannot.
+    shared: Option<SharedText>,
     /// Of the image encoder, and of the projections of ITC.
     pub vision: Fingerprint,
     pub itc: Fingerprint,
@@ -54,17 +57,16 @@ impl Assembly {
         let plan = Plan::new(config, &entries, device)?;
         let mut watched = HashMap::new();
         let slots = plan.slots();
-        for (a, b) in [TIED, SHARED] {
-            for field in [Field::Scales, Field::Values] {
-                if let (Some(a), Some(b)) = (slots.get(&(a, field)), slots.get(&(b, field))) {
-                    watched.extend([(*a, None), (*b, None)]);
-                }
+        for field in [Field::Scales, Field::Values] {
+            if let (Some(a), Some(b)) = (slots.get(&(TIED.0, field)), slots.get(&(TIED.1, field))) {
+                watched.extend([(*a, None), (*b, None)]);
             }
         }
         watched.extend(plan.roles.iter().filter_map(|role| match role {
             Role::Repeats(slot) => Some((*slot, None)),
             _ => None,
         }));
+        let shared = SharedText::of(&plan, &entries);
         let (config, device) = (config.clone(), device.clone());
         let (waiting, done) = (HashMap::new(), HashMap::new());
         Ok(Self {
@@ -76,6 +78,7 @@ impl Assembly {
             waiting,
             done,
             watched,
+            shared,
             vision: Fingerprint::default(),
             itc: Fingerprint::default(),
             held: 0,
@@ -139,9 +142,20 @@ impl Assembly {
         Ok(())
     }
 
-    /// Whether a copy of the tensor may be in the file.
+    /// Indices of the entries of which a copy may be in the file, in the order that soonest tells whether
+    /// the text networks share anything.
+    pub fn copies(&self) -> Vec<usize> {
+        let pair = |index: usize| self.slot(index).and_then(|slot| self.shared.as_ref()?.pair(slot));
+        let mut copies: Vec<usize> =
+            (0..self.entries.len()).filter(|index| self.is_watched(*index)).collect();
+        copies.sort_by_key(|index| pair(*index));
+        copies
+    }
+
+    /// Whether a copy of the tensor may be in the file, as far as those that were seen tell.
     pub fn is_watched(&self, index: usize) -> bool {
-        self.slot(index).is_some_and(|slot| self.watched.contains_key(&slot))
+        let is_shared = |slot| self.shared.as_ref().is_some_and(|shared| shared.pair(slot).is_some());
+        self.slot(index).is_some_and(|slot| self.watched.contains_key(&slot) || is_shared(slot))
     }
 
     /// Compares a tensor with its copies, of those seen before.
@@ -150,6 +164,9 @@ impl Assembly {
     /// [`ErrorKind::WeightsFormat`] for two values of one parameter.
     pub fn compare(&mut self, index: usize, bytes: &[u8]) -> Result<()> {
         let Some(slot) = self.slot(index) else { return Ok(()) };
+        if let (Role::Fills(_), Some(shared)) = (self.plan.roles[index], &mut self.shared) {
+            shared.add(slot, bytes);
+        }
         if let Some(known) = self.watched.get_mut(&slot) {
             let own = digest(&self.entries[index], bytes);
             if *known.get_or_insert(own) != own {
@@ -238,19 +255,21 @@ impl Assembly {
     /// The networks of the file, as far as the tensors that were seen tell.
     pub fn networks(&self) -> Networks {
         let mut networks = self.plan.networks.clone();
-        networks.tied_lm |= self.same(TIED);
-        if self.same(SHARED) {
+        networks.tied_lm |= self.is_tied();
+        if self.shared.as_ref().is_some_and(SharedText::is_equal) {
             networks.decoder = Some(DecoderNetwork::Shared);
         }
         networks
     }
 
-    /// Whether two matrices are stored with the same bytes.
-    fn same(&self, (a, b): (&str, &str)) -> bool {
+    /// Whether the head's matrix and the word embedding are stored with the same bytes.
+    fn is_tied(&self) -> bool {
         let slots = self.plan.slots();
         let digest = |path: &str, field| slots.get(&(path, field)).and_then(|slot| self.watched.get(slot));
-        let equal = |field| digest(a, field) == digest(b, field);
-        digest(a, Field::Values).is_some_and(Option::is_some) && equal(Field::Values) && equal(Field::Scales)
+        let equal = |field| digest(TIED.0, field) == digest(TIED.1, field);
+        digest(TIED.0, Field::Values).is_some_and(Option::is_some)
+            && equal(Field::Values)
+            && equal(Field::Scales)
     }
 
     /// Moves the decoder's self-attention beside the encoder's and drops the copies of what is shared.
@@ -259,7 +278,7 @@ impl Assembly {
             self.done.keys().filter(|path| path.starts_with("text_decoder.")).cloned().collect();
         for path in decoder {
             let loaded = self.done.remove(&path);
-            if let (Some(loaded), true) = (loaded, path.contains(".attention.")) {
+            if let (Some(loaded), true) = (loaded, is_own(&path)) {
                 let path = path
                     .replace("text_decoder.", "text_encoder.")
                     .replace(".attention.", ".causal_attention.");
@@ -282,9 +301,6 @@ impl Assembly {
 
 /// A head whose matrix equals the word embedding is tied to it.
 const TIED: (&str, &str) = ("lm.decoder", "text_decoder.word_embeddings.weight");
-/// Text networks with equal feed-forward layers share all but the self-attention (paper §3.2).
-const SHARED: (&str, &str) =
-    ("text_decoder.layers.0.ffn.intermediate.weight", "text_encoder.layers.0.ffn.intermediate.weight");
 
 fn digest(entry: &Entry, bytes: &[u8]) -> [u8; 32] {
     // Equal bytes of another type or shape are something else.

@@ -65,9 +65,10 @@ pub fn find_networks(config: &BlipConfig, checkpoint: &Checkpoint, device: &Devi
     let entries = checkpoint.entries();
     let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
     let mut assembly = Assembly::new(config, entries, device)?;
-    for (index, name) in names.iter().enumerate() {
+    for index in assembly.copies() {
+        // One difference tells that the text networks are two.
         if assembly.is_watched(index) {
-            assembly.compare(index, &checkpoint.tensors[name].bytes()?)?;
+            assembly.compare(index, &checkpoint.tensors[&names[index]].bytes()?)?;
         }
     }
     Ok(assembly.networks())

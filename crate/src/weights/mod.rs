@@ -47,6 +47,7 @@ mod random;
 mod save;
 mod saved;
 mod schema;
+mod shared;
 mod stream;
 mod survey;
 #[cfg(feature = "cli")]

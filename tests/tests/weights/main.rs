@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod containers;
+mod shared;
 mod streams;
 
 use std::collections::BTreeMap;
