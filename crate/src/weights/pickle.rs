@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// The longest pickle that is read; that of a large model has some 150 kB.
 pub(super) const LONGEST: u64 = 16 << 20;
-/// Values in a pickle: some 15 a tensor.
+/// Values in a pickle, names for them, and groups that are open: some 15 a tensor.
 const MOST_VALUES: usize = 1 << 20;
 const MOST_DIMENSIONS: usize = 8;
 
@@ -157,7 +157,8 @@ impl<'a> Machine<'a> {
                 return self.pop();
             }
             self.step(instruction)?;
-            if self.values.len() > MOST_VALUES || self.stack.len() > MOST_VALUES {
+            let kept = [self.values.len(), self.stack.len(), self.marks.len(), self.memo.len()];
+            if kept.iter().any(|count| *count > MOST_VALUES) {
                 return Err(refused(format!("more than {MOST_VALUES} values")));
             }
         }

@@ -187,6 +187,11 @@ fn memory_is_bounded() {
     assert!(many.refusal().contains("more than"));
     let same = Script::new().raw(b"}q\x00").raw(&b"h\x00".repeat(MOST_VALUES)).raw(b".");
     assert!(same.refusal().contains("more than"));
+    // Without a value more: names for one that is there, and groups without an end.
+    let named = Script::new().raw(b"}").raw(&vec![0x94; MOST_VALUES + 1]).raw(b".");
+    assert!(named.refusal().contains("more than"));
+    let begun = Script::new().raw(&vec![b'('; MOST_VALUES + 1]).raw(b"}.");
+    assert!(begun.refusal().contains("more than"));
     let long = Script::new().raw(b"X\xFF\xFF\xFF\xFFabc");
     assert!(long.refusal().contains("ends within"));
 }
