@@ -9,6 +9,8 @@ use half::{bf16, f16};
 #[cfg(feature = "cli")]
 use super::archive::{LOCAL, before_data, refused};
 use super::header::Header;
+#[cfg(feature = "cli")]
+use super::piece::room;
 use super::plan::Entry;
 #[cfg(feature = "cli")]
 use super::survey::{Located, Survey};
@@ -209,11 +211,15 @@ impl LocalFile {
             };
             Error::new(kind, format!("cannot read `{}`", self.shown)).with_source(e)
         };
-        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let length = range.end - range.start;
+        let mut bytes = room(length)?;
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         file.seek(SeekFrom::Start(range.start)).map_err(fail)?;
-        file.read_exact(&mut bytes).map_err(fail)?;
-        Ok(bytes)
+        (&mut *file).take(length).read_to_end(&mut bytes).map_err(fail)?;
+        match bytes.len() as u64 == length {
+            true => Ok(bytes),
+            false => Err(fail(std::io::ErrorKind::UnexpectedEof.into())),
+        }
     }
 
     /// The tensors, and their bytes in the file.

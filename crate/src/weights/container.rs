@@ -137,7 +137,7 @@ impl<'a> Container<'a> {
         write(&order.header)?;
         let mut late: HashMap<(usize, usize), Vec<u8>> = HashMap::new();
         for (index, sourced) in self.items.iter().enumerate() {
-            let mut encoder = sourced.item.encode(true);
+            let mut encoder = sourced.item.encode(true)?;
             encoder.push(&sourced.item, &sourced.read(self.checkpoint)?)?;
             let (tensors, line) = encoder.finish(&sourced.item)?;
             for (tensor, (entry, bytes)) in sourced.item.entries.iter().zip(tensors).enumerate() {

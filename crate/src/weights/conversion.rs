@@ -181,8 +181,9 @@ impl Conversion {
     /// Takes the next bytes of the file, and returns the next of the container.
     ///
     /// # Errors
-    /// [`ErrorKind::WeightsNotFinite`] and [`ErrorKind::WeightsFormat`], naming the tensor, and
-    /// [`ErrorKind::Integrity`] for more bytes than the file has.
+    /// [`ErrorKind::WeightsNotFinite`] and [`ErrorKind::WeightsFormat`], naming the tensor,
+    /// [`ErrorKind::OutOfMemory`] when there is no room for one, and [`ErrorKind::Integrity`] for more bytes
+    /// than the file has.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
         let Stage::Stream { stream, .. } = &mut self.stage else {
             return Err(out_of_turn("the file was not looked at to its end, or the conversion has failed"));

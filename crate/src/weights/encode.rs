@@ -10,6 +10,7 @@ use super::checkpoint::Dtype;
 use super::header::Header;
 use super::keymap::hugging_face;
 use super::manifest::{Manifest, Precision, Quantisation};
+use super::piece::room;
 use super::plan::{Entry, SCALES};
 use super::quantise::{dequantise, quantise, row_sizes};
 use super::schema::{Kind, Parameter, Part};
@@ -17,7 +18,7 @@ use crate::kernels::{Format, Stored};
 use crate::{Error, ErrorKind, Result};
 
 /// What tensors are aligned to.
-const ALIGNMENT: usize = 16;
+const ALIGNMENT: u64 = 16;
 
 /// A part of a parameter, and the tensors that are written for it.
 #[derive(Clone, Debug)]
@@ -81,13 +82,15 @@ impl Item {
     }
 
     /// Begins to write its tensors; with `measured`, says at the end how far they are off.
-    pub fn encode(&self, measured: bool) -> Encoder {
-        let [first, second] = [0, 1].map(|index| {
-            let bytes = self.entries.get(index).map_or(0, Entry::bytes);
-            Vec::with_capacity(bytes)
-        });
-        let errors = measured.then(Errors::default);
-        Encoder { values: 0, tensors: [first, second], errors }
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`] when there is no room for them: their sizes are what a file claims.
+    pub fn encode(&self, measured: bool) -> Result<Encoder> {
+        let mut tensors = [Vec::new(), Vec::new()];
+        for (tensor, entry) in tensors.iter_mut().zip(&self.entries) {
+            *tensor = room(entry.bytes())?;
+        }
+        Ok(Encoder { values: 0, tensors, errors: measured.then(Errors::default) })
     }
 }
 
@@ -246,7 +249,7 @@ impl FileOrder {
         let order: Vec<Entry> =
             even.into_iter().chain(odd.iter().map(|(entry, _)| *entry)).cloned().collect();
         let header = Header::bytes(&order, &metadata(quantisation));
-        let total = header.len() as u64 + order.iter().map(|entry| entry.bytes() as u64).sum::<u64>();
+        let total = header.len() as u64 + order.iter().map(Entry::bytes).sum::<u64>();
         Self { header, late: odd.into_iter().map(|(_, place)| place).collect(), total }
     }
 }
@@ -269,4 +272,19 @@ fn metadata(quantisation: Quantisation) -> Vec<(&'static str, String)> {
         ("blip.vision", vision),
         ("format", format.to_owned()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_that_no_memory_holds_is_an_error() {
+        for shape in [vec![1 << 31, 1 << 31], vec![usize::MAX, 2]] {
+            let part = Part { path: "x".to_owned(), rows: shape[0], columns: shape[1], shape: shape.clone() };
+            let entries = vec![Entry { name: "x".to_owned(), dtype: Dtype::F32, shape }];
+            let item = Item { part, precision: Precision::F32, entries };
+            assert_eq!(item.encode(false).unwrap_err().kind(), ErrorKind::OutOfMemory);
+        }
+    }
 }

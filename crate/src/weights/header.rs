@@ -82,7 +82,7 @@ impl Header {
         let notes: serde_json::Map<String, serde_json::Value> =
             metadata.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
         let mut text = format!("{{\"__metadata__\":{}", serde_json::Value::from(notes));
-        let mut at = 0;
+        let mut at = 0u64;
         for entry in tensors {
             let end = at + entry.bytes();
             let info = serde_json::json!({
@@ -100,9 +100,11 @@ impl Header {
 }
 
 impl Entry {
-    /// Bytes of the tensor.
-    pub(super) fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+    /// Bytes of the tensor, which may be more than this machine can count in its memory: a configuration
+    /// allows tensors of 2³⁸ bytes, and a browser addresses 2³².
+    pub(super) fn bytes(&self) -> u64 {
+        let elements = self.shape.iter().fold(1u64, |elements, size| elements.saturating_mul(*size as u64));
+        elements.saturating_mul(self.dtype.size() as u64)
     }
 }
 

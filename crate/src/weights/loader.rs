@@ -11,6 +11,7 @@ use super::assembly::Assembly;
 use super::fingerprint::Fingerprint;
 use super::header::Header;
 use super::manifest::{FileEntry, Manifest, hex, sha256};
+use super::piece::room;
 use crate::config::BlipConfig;
 use crate::kernels::Format;
 use crate::model::{Blip, Networks, VisionModel};
@@ -279,15 +280,12 @@ impl Tensors {
 
     /// Makes room for exactly the next tensor.
     fn reserve(&mut self) -> Result<()> {
-        match self.sizes.get(self.current) {
-            Some(size) if self.assembly.wants(self.current) => {
-                self.bytes.try_reserve_exact(*size).map_err(|e| {
-                    let message = format!("weights: no memory for a tensor of {size} bytes");
-                    Error::new(ErrorKind::OutOfMemory, message).with_source(e)
-                })
-            }
-            _ => Ok(()),
+        if let Some(size) = self.sizes.get(self.current)
+            && self.assembly.wants(self.current)
+        {
+            self.bytes = room(*size as u64)?;
         }
+        Ok(())
     }
 }
 

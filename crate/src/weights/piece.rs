@@ -9,6 +9,20 @@ use super::schema::Part;
 use crate::kernels::{Format, Stored};
 use crate::{Error, ErrorKind, Result};
 
+/// Room for the bytes of a tensor, as many as a file says it has.
+///
+/// # Errors
+/// [`ErrorKind::OutOfMemory`].
+pub(super) fn room(bytes: u64) -> Result<Vec<u8>> {
+    let mut room = Vec::new();
+    let fits = usize::try_from(bytes).is_ok_and(|bytes| room.try_reserve_exact(bytes).is_ok());
+    if fits {
+        return Ok(room);
+    }
+    let message = format!("weights: no memory for a tensor of {bytes} bytes");
+    Err(Error::new(ErrorKind::OutOfMemory, message))
+}
+
 /// What is there of a part.
 #[derive(Debug, Default)]
 pub(super) struct Piece {

@@ -194,7 +194,8 @@ impl Stream {
     /// Takes the next bytes of the input and returns the next of the container.
     ///
     /// # Errors
-    /// [`ErrorKind::WeightsNotFinite`] and [`ErrorKind::WeightsFormat`], naming the tensor.
+    /// [`ErrorKind::WeightsNotFinite`] and [`ErrorKind::WeightsFormat`], naming the tensor, and
+    /// [`ErrorKind::OutOfMemory`].
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         if self.state.output.bytes() == 0 {
@@ -303,7 +304,7 @@ impl Stream {
                     break;
                 }
                 let item = item.map(|item| (item, &self.items[item]));
-                self.state.active.push(Active::new(*index, tensor, item, copy.is_some()));
+                self.state.active.push(Active::new(*index, tensor, item, copy.is_some())?);
                 self.state.begun += 1;
             }
             // One without elements ends where it begins.
@@ -414,15 +415,15 @@ fn copies(plan: &Plan, tied: Option<(Slot, Slot)>) -> HashMap<Slot, usize> {
 }
 
 impl Active {
-    fn new(feed: usize, tensor: &Located, item: Option<(usize, &Item)>, is_copied: bool) -> Self {
+    fn new(feed: usize, tensor: &Located, item: Option<(usize, &Item)>, is_copied: bool) -> Result<Self> {
         let row = item.map_or(1, |(_, item)| item.part.columns * tensor.entry.dtype.size()).max(1);
         let wanted = (BAND / row).max(1) * row;
         let digest = is_copied.then(|| {
             // Equal bytes of another type or shape are something else.
             Sha256::new_with_prefix(format!("{:?}{:?}", tensor.entry.dtype, tensor.entry.shape))
         });
-        let encoder = item.map(|(index, item)| (index, item.encode(false)));
-        Self { feed, encoder, digest, band: Vec::new(), wanted }
+        let encoder = item.map(|(index, item)| Ok((index, item.encode(false)?))).transpose()?;
+        Ok(Self { feed, encoder, digest, band: Vec::new(), wanted })
     }
 
     /// Takes the next bytes of its tensor.
