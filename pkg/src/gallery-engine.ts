@@ -76,43 +76,36 @@ export interface GalleryOperations {
 /** Pictures of an imported gallery that become one transaction. */
 const IMPORTED = 1000;
 
+/** Lends the present module and its engine to a piece of work, and other ones once more when they are lost. */
+export type Lend = <T>(work: (engine: { loaded(): string }, module: GalleryModule) => Promise<T>) => Promise<T>;
+
 /** Serves the galleries of one host. */
 export class GalleryEngine {
   readonly #open = new Map<string, OpenGallery>();
 
   /**
-   * Does operation `op` with `[name, ...]` in `args`. `module` and `engine` are the present ones: vectors that
-   * lie in the memory of an earlier module are read again.
+   * Does operation `op` with `[name, ...]` in `args`, in turns: a page of vectors that is read, or a transaction of
+   * an import. Between two the module may become another one: vectors that lie in the memory of an earlier one are
+   * read again.
    *
    * @throws BlipError `bad-option` for a gallery of another model, `task-unsupported` without a network for
    * ITC, `quota` when the storage is full: then nothing of the operation was stored.
    */
-  async call(
-    module: GalleryModule,
-    engine: { loaded(): string },
-    op: string,
-    [name, ...args]: readonly unknown[],
-  ): Promise<unknown> {
-    const { fingerprint, width } = JSON.parse(engine.loaded()) as { fingerprint?: string | null; width?: number | null };
-    if (typeof fingerprint !== "string" || typeof width !== "number") {
-      throw new BlipError("task-unsupported", "no loaded network was trained for itc, which galleries are searched with");
+  async *call(lend: Lend, op: string, [name, ...args]: readonly unknown[]): AsyncGenerator<void, unknown, void> {
+    const gallery = await lend(async (engine) => this.#find(String(name), op, engine.loaded()));
+    // As long as it works, others can close it.
+    gallery.users++;
+    try {
+      const result = yield* gallery.turns(lend, op as keyof GalleryOperations, args);
+      if (op === "open") gallery.users++;
+      if (op === "close") gallery.users--;
+      return result;
+    } finally {
+      if (--gallery.users <= 0) {
+        if (this.#open.get(String(name)) === gallery) this.#open.delete(String(name));
+        await gallery.release();
+      }
     }
-    const known = this.#open.get(String(name));
-    if (known === undefined && op !== "open") throw new BlipError("disposed", "this gallery was closed");
-    const gallery = known ?? new OpenGallery(new GalleryStore(name as string, fingerprint, width));
-    gallery.use(module);
-    // The types are those of `GalleryOperations`, which the page's side is checked against.
-    const operation = (gallery as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>)[op];
-    if (!OPERATIONS.has(op) || operation === undefined) throw new BlipError("internal", `galleries have no operation ${op}`);
-    const result = await operation.apply(gallery, args);
-    if (op === "open") {
-      gallery.users++;
-      this.#open.set(String(name), gallery);
-    } else if (op === "close" && --gallery.users <= 0) {
-      this.#open.delete(String(name));
-      await gallery.release();
-    }
-    return result;
   }
 
   /** Lets go of every database and index. */
@@ -120,6 +113,20 @@ export class GalleryEngine {
     const all = [...this.#open.values()];
     this.#open.clear();
     for (const gallery of all) await gallery.release();
+  }
+
+  #find(name: string, op: string, loaded: string): OpenGallery {
+    const { fingerprint, width } = JSON.parse(loaded) as { fingerprint?: string | null; width?: number | null };
+    if (typeof fingerprint !== "string" || typeof width !== "number") {
+      throw new BlipError("task-unsupported", "no loaded network was trained for itc, which galleries are searched with");
+    }
+    if (!OPERATIONS.has(op)) throw new BlipError("internal", `galleries have no operation ${op}`);
+    const known = this.#open.get(name);
+    if (known !== undefined) return known;
+    if (op !== "open") throw new BlipError("disposed", "this gallery was closed");
+    const gallery = new OpenGallery(new GalleryStore(name, fingerprint, width));
+    this.#open.set(name, gallery);
+    return gallery;
   }
 }
 
@@ -145,7 +152,12 @@ interface Held {
   seq: number;
 }
 
-type Promised = { [Op in keyof GalleryOperations]: (...args: Parameters<GalleryOperations[Op]>) => Promise<ReturnType<GalleryOperations[Op]>> };
+/** Operations that need the vectors, all of them. */
+const SEARCHED: ReadonlySet<string> = new Set<keyof GalleryOperations>(["open", "has", "add", "search", "remove", "size", "export"]);
+
+/** Operations that are one turn, once the vectors are there. */
+type Single = Exclude<keyof GalleryOperations, "import">;
+type Promised = { [Op in Single]: (...args: Parameters<GalleryOperations[Op]>) => Promise<ReturnType<GalleryOperations[Op]>> };
 
 class OpenGallery implements Promised {
   users = 0;
@@ -157,10 +169,13 @@ class OpenGallery implements Promised {
     this.#store = store;
   }
 
-  /** Vectors in the memory of another module cannot be used any more. */
-  use(module: GalleryModule): void {
-    if (this.#module !== undefined && this.#module !== module) this.#held = undefined;
-    this.#module = module;
+  /** An operation in turns. */
+  async *turns(lend: Lend, op: keyof GalleryOperations, args: readonly unknown[]): AsyncGenerator<void, unknown, void> {
+    if (op === "import") return yield* this.#import(lend, args[0] as Uint8Array);
+    if (SEARCHED.has(op)) yield* this.#read(lend);
+    // The types are those of `GalleryOperations`, which the page's side is checked against.
+    const operation = (this as unknown as Record<string, (...args: readonly unknown[]) => Promise<unknown>>)[op]!;
+    return this.#using(lend, () => operation.apply(this, [...args]));
   }
 
   async open(): Promise<{ size: number }> {
@@ -221,27 +236,37 @@ class OpenGallery implements Promised {
     return (await this.#index()).toBytes();
   }
 
-  async import(bytes: Uint8Array): Promise<{ added: number; skipped: number; size: number }> {
-    const { fingerprint } = await this.#store.state();
-    const other = this.#present().GalleryIndex.fromBytes(bytes, fingerprint);
-    try {
-      const all = JSON.parse(other.entries()) as { hash: string; key: string }[];
-      let added = 0;
-      for (let at = 0; at < all.length; at += IMPORTED) {
-        const some = all.slice(at, at + IMPORTED);
-        added += await this.#store.add(some.map(({ hash, key }) => ({ hash, key, record: other.record(hash)! })));
-      }
-      return { added, skipped: all.length - added, ...(await this.size()) };
-    } finally {
-      other.free();
-    }
-  }
-
   async close(): Promise<void> {}
 
   async release(): Promise<void> {
     this.#drop();
     await this.#store.close();
+  }
+
+  async *#import(lend: Lend, bytes: Uint8Array): AsyncGenerator<void, ReturnType<GalleryOperations["import"]>, void> {
+    const { fingerprint } = await this.#store.state();
+    const all = await this.#using(lend, async () => entriesOf(this.#present(), bytes, fingerprint));
+    let added = 0;
+    for (let at = 0; at < all.length; at += IMPORTED) {
+      if (at > 0) yield;
+      added += await this.#store.add(all.slice(at, at + IMPORTED));
+    }
+    yield* this.#read(lend);
+    return { added, skipped: all.length - added, ...(await this.#using(lend, () => this.size())) };
+  }
+
+  /** Reads vectors until those of the database are here, a page a turn. */
+  async *#read(lend: Lend): AsyncGenerator<void, void, void> {
+    while (!(await this.#using(lend, () => this.#readPage()))) yield;
+  }
+
+  /** Work in the present module: vectors in the memory of another one cannot be used any more. */
+  async #using<T>(lend: Lend, work: () => Promise<T>): Promise<T> {
+    return lend(async (_engine, module) => {
+      if (this.#module !== undefined && this.#module !== module) this.#held = undefined;
+      this.#module = module;
+      return work();
+    });
   }
 
   #present(): GalleryModule {
@@ -260,6 +285,12 @@ class OpenGallery implements Promised {
 
   /** The vectors as the database has them now. */
   async #index(): Promise<GalleryIndex> {
+    while (!(await this.#readPage()));
+    return this.#held!.index;
+  }
+
+  /** Reads some of the vectors that are missing; whether all of them are here. */
+  async #readPage(): Promise<boolean> {
     const state = await this.#store.state();
     let held = this.#held;
     if (held !== undefined && (held.epoch !== state.epoch || held.removals !== state.removals)) {
@@ -267,22 +298,31 @@ class OpenGallery implements Promised {
       held = undefined;
     }
     held ??= this.#begin(state);
-    if (held.seq < state.seq) {
-      for await (const page of this.#store.after(held.seq)) {
-        for (const { seq, hash, key, record } of page) {
-          held.index.restore(hash, key, record);
-          held.seq = seq;
-        }
-      }
-      // The last ones may have been removed again.
-      held.seq = Math.max(held.seq, state.seq);
+    if (held.seq >= state.seq) return true;
+    const page = await this.#store.page(held.seq);
+    for (const { seq, hash, key, record } of page) {
+      held.index.restore(hash, key, record);
+      held.seq = seq;
     }
-    return held.index;
+    // The last ones may have been removed again.
+    if (page.length === 0) held.seq = state.seq;
+    return held.seq >= state.seq;
   }
 
   #begin({ fingerprint, width, epoch, removals }: GalleryState): Held {
     const index = new (this.#present().GalleryIndex)(width, fingerprint);
     this.#held = { index, epoch, removals, seq: 0 };
     return this.#held;
+  }
+}
+
+/** Everything in a gallery's file, in the memory of this thread: the module may become another one meanwhile. */
+function entriesOf(module: GalleryModule, bytes: Uint8Array, fingerprint: string): NewEntry[] {
+  const index = module.GalleryIndex.fromBytes(bytes, fingerprint);
+  try {
+    const all = JSON.parse(index.entries()) as { hash: string; key: string }[];
+    return all.map(({ hash, key }) => ({ hash, key, record: index.record(hash)! }));
+  } finally {
+    index.free();
   }
 }

@@ -76,19 +76,10 @@ export class GalleryStore {
     return this.#transaction("readonly", ["state"], (stores) => stateOf(stores));
   }
 
-  /** The pictures that were added after entry `seq`, some at a time and in order. */
-  async *after(seq: number): AsyncGenerator<StoredEntry[], void, void> {
-    for (let last = seq; ; ) {
-      const range = IDBKeyRange.lowerBound(last, true);
-      const page = await this.#transaction("readonly", ["entries"], ({ entries }) =>
-        answer<StoredEntry[]>(entries.getAll(range, PAGE)),
-      );
-      const final = page.at(-1);
-      if (final === undefined) return;
-      yield page;
-      if (page.length < PAGE) return;
-      last = final.seq;
-    }
+  /** The first pictures that were added after entry `seq`, in order; none when there are no more. */
+  async page(seq: number): Promise<StoredEntry[]> {
+    const range = IDBKeyRange.lowerBound(seq, true);
+    return this.#transaction("readonly", ["entries"], ({ entries }) => answer<StoredEntry[]>(entries.getAll(range, PAGE)));
   }
 
   /** Adds pictures, all of them or none; those whose content is there are left out. How many were added. */

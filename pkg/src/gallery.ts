@@ -34,6 +34,8 @@ export interface GalleryOptions {
    * the gallery knows keys only.
    */
   keepImages?: boolean;
+  /** Ends the opening, which reads every vector; it is not the signal of later calls. */
+  signal?: AbortSignal;
 }
 
 /** An image to be added; the key, which results have too, is a file's path or name, or an address. */
@@ -149,12 +151,12 @@ export class Gallery {
    * ITC, `feature-missing` without IndexedDB.
    */
   static async open(host: GalleryHost, name: string, options: GalleryOptions = {}): Promise<Gallery> {
-    const { keepImages = true } = options;
-    refuseOthers("gallery", options, ["keepImages"]);
+    const { keepImages = true, signal } = options;
+    refuseOthers("gallery", options, ["keepImages", "signal"]);
     if (typeof name !== "string" || name === "") {
       throw new BlipError("bad-option", `the name of a gallery is ${String(name)}, expected a text`);
     }
-    const { size } = (await host.index("open", [name])) as ReturnType<GalleryOperations["open"]>;
+    const { size } = (await host.index("open", [name], signal)) as ReturnType<GalleryOperations["open"]>;
     return new Gallery(host, name, keepImages, size);
   }
 
@@ -245,9 +247,12 @@ export class Gallery {
     return found.sort((a, b) => compare(order(b), order(a))).slice(0, topK);
   }
 
-  /** Removes images by their keys or hashes, and tells how many there were. */
-  async delete(keys: string | readonly string[]): Promise<number> {
-    const { removed, size } = await this.#call("remove", [typeof keys === "string" ? [keys] : [...keys]]);
+  /**
+   * Removes images by their keys or hashes, all at once, and tells how many there were; once that has begun, it
+   * is done also where `signal` is aborted.
+   */
+  async delete(keys: string | readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<number> {
+    const { removed, size } = await this.#call("remove", [typeof keys === "string" ? [keys] : [...keys]], signal);
     this.#size = size;
     return removed;
   }
@@ -264,7 +269,8 @@ export class Gallery {
   }
 
   /**
-   * Adds what another gallery exported; its images are not kept here.
+   * Adds what another gallery exported; its images are not kept here. What was added when `signal` is aborted
+   * stays, and is skipped by the next import.
    *
    * @throws BlipError `integrity` for a damaged file, `bad-option` for one of another model or none at all.
    */

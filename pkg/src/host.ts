@@ -163,7 +163,7 @@ export class EngineHost {
     if (runtime === undefined) throw new BlipError("internal", "a call came before the engine was created");
     if (message.type === "encode") return yield* this.#encode(message, runtime);
     if (message.type === "run") return yield* this.#run(message, runtime, signal);
-    if (message.type === "gallery") return { value: await this.#galleryCall(message, runtime) };
+    if (message.type === "gallery") return { value: yield* this.#galleryCall(message, runtime) };
     const json = await runtime.use(async (engine) => (message.type === "memory" ? engine.memory() : engine.selfTest()));
     return { value: JSON.parse(json) as unknown };
   }
@@ -236,10 +236,10 @@ export class EngineHost {
   }
 
   /** Galleries have an engine of their own, which pages without one do not load. */
-  async #galleryCall({ op, args }: Message<"gallery">, runtime: Runtime): Promise<unknown> {
+  async *#galleryCall({ op, args }: Message<"gallery">, runtime: Runtime): AsyncGenerator<void, unknown, void> {
     const { GalleryEngine } = await import("./gallery-engine.js");
     const gallery = (this.#gallery ??= new GalleryEngine());
-    return runtime.use((engine, module) => gallery.call(module, engine, op, args));
+    return yield* gallery.call((work) => runtime.use(work), op, args);
   }
 
   /** Encodes some of `pictures` and what else fits, `more`; whether all of `pictures` are. */

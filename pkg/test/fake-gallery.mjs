@@ -105,7 +105,16 @@ export function fakeHost({ fingerprint = "model", module = fakeModule(), log = [
     },
     async index(op, args, signal) {
       signal?.throwIfAborted();
-      return structuredClone(await engine.call(state.module, { loaded: () => JSON.stringify(state.loaded) }, op, structuredClone(args)));
+      const lend = (work) => work({ loaded: () => JSON.stringify(state.loaded) }, state.module);
+      const turns = engine.call(lend, op, structuredClone(args));
+      for (;;) {
+        const { done, value } = await turns.next();
+        if (done) return structuredClone(value);
+        await new Promise((resolve) => setTimeout(resolve));
+        if (!signal?.aborted) continue;
+        await turns.return();
+        throw signal.reason;
+      }
     },
   };
   return host;
