@@ -20,8 +20,8 @@ export interface BlipEventMap {
   /** The model is on a device again; `blip.info` says on which. */
   devicerestored: BlipEvent;
   /**
-   * A lost GPU was replaced by the CPU, which only `device: "auto"` does. What `create` chose, and why, is in
-   * `blip.info` from the beginning.
+   * The CPU was taken instead of the GPU, which only `device: "auto"` does: by `create`, or for a GPU that was lost
+   * since. `blip.info.fallbackReason` says the same.
    */
   fallback: BlipEvent;
   /** There is no room in the cache: the model is used, and will be downloaded again next time. */

@@ -98,6 +98,7 @@ export class Runtime {
       version: module.version(),
       ms: { load, compile },
     };
+    if (fallbackReason !== undefined) this.#options.notify({ type: "fallback", message: fallbackReason });
     return this.#info;
   }
 

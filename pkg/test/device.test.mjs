@@ -109,12 +109,14 @@ test("under auto a GPU that computes wrongly makes place for the CPU, which load
   await new Promise((resolve) => {
     const host = new EngineHost((message) => {
       messages.push(message);
-      if (message.type !== "progress") resolve();
+      if (message.type === "done" || message.type === "failed") resolve();
     }, starting(module));
     host.receive({ type: "create", id: 1, create: { device: "auto", plan, dtype: { vision: "q8", text: "q8" }, cache: "auto" } });
   });
   restore();
   const info = messages.at(-1).value;
+  const told = messages.filter(({ type }) => type === "event").map(({ event }) => event);
+  assert.deepEqual(told, [{ type: "fallback", message: info.fallbackReason }]);
   assert.equal(info.device, "cpu");
   assert.match(info.fallbackReason, /computes wrongly: attention/);
   const loading = ["begin", "push 7", "finish vocab"];

@@ -198,6 +198,19 @@ test("dispose ends a recovery", async () => {
   assert.equal(await call, "disposed");
 });
 
+test("a creation that takes the CPU instead of the GPU tells so; one that was told to does not", async () => {
+  browser({ there: false });
+  for (const [device, expected] of [["auto", [/no WebGPU adapter/]], ["cpu", []]]) {
+    const { blip } = await create({}, { device });
+    const heard = [];
+    blip.addEventListener("fallback", ({ message }) => heard.push(message));
+    await settle();
+    assert.equal(heard.length, expected.length, device);
+    expected.forEach((pattern, index) => assert.match(heard[index], pattern));
+    assert.equal(blip.info.fallbackReason, heard[0]);
+  }
+});
+
 test("events of the creation are heard by listeners that are added right after it", async () => {
   browser({ there: true });
   const { blip, worker } = await create();
