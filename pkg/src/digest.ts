@@ -1,10 +1,24 @@
-/** SHA-256 of pieces, by the browser where it may, and of files that are longer than memory. */
+/** SHA-256 of pieces, by the browser where it may, and of files that are longer than memory; git's names of files. */
 
 /** SHA-256 of bytes in lower-case hexadecimal. Pages without a secure origin have no digests of the browser's. */
 export async function sha256(bytes: Uint8Array): Promise<string> {
   const { subtle } = globalThis.crypto ?? {};
   if (subtle === undefined) return new Sha256().update(bytes).hex();
   return hex(new Uint8Array(await subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)));
+}
+
+/**
+ * What git calls a file: SHA-1 of its length and its bytes, in lower-case hexadecimal. Nothing where the browser
+ * has no digests: this one is of use against damage only, which TLS sees as well.
+ */
+export async function gitName(bytes: Uint8Array): Promise<string | undefined> {
+  const { subtle } = globalThis.crypto ?? {};
+  if (subtle === undefined) return undefined;
+  const head = new TextEncoder().encode(`blob ${bytes.length}\0`);
+  const whole = new Uint8Array(head.length + bytes.length);
+  whole.set(head);
+  whole.set(bytes, head.length);
+  return hex(new Uint8Array(await subtle.digest("SHA-1", whole)));
 }
 
 function hex(bytes: Uint8Array): string {

@@ -2,14 +2,14 @@
  * Model repositories of Hugging Face: a checkpoint is converted while it is downloaded; one that was
  * converted before it was published, which a `blip.json` tells, is taken as it is.
  *
- * The result is a model like any other, with a manifest, and is kept as such. The hub's own digest of the
- * file is compared before it becomes visible. A conversion that was interrupted goes on from its last
+ * The result is a model like any other, with a manifest, and is kept as such. The hub's own digests of the
+ * files are compared before it becomes visible. A conversion that was interrupted goes on from its last
  * checkpoint, which is kept beside the pieces that it had written.
  */
 
 import { type Entry, alone, begin, commit, forget, readEntry } from "./cache.js";
 import { CHUNK, type Chunks } from "./chunks.js";
-import { sha256 } from "./digest.js";
+import { gitName, sha256 } from "./digest.js";
 import { DownloadError, HASTY, PATIENT, join, readFile, readRange } from "./download.js";
 import { type Manifest, type ModelFile, limitTasks, parseManifest } from "./manifest.js";
 import { type ChunkedFile, Cutter, chunkCount, chunkSize } from "./pour.js";
@@ -56,6 +56,14 @@ interface Repository {
   readonly commit: string;
   readonly licence: string;
   readonly weights: { readonly name: string; readonly bytes: number; readonly sha256?: string };
+  /** The hub's digests of small files by name, where it has some. */
+  readonly digests: Readonly<Record<string, Digests>>;
+}
+
+/** What a file must be: git's name of it, or where the hub keeps it outside of git, its SHA-256. */
+interface Digests {
+  readonly git?: string;
+  readonly sha256?: string;
 }
 
 /** Everything that a conversion needs to know. */
@@ -411,11 +419,25 @@ interface SmallFiles {
 
 /** Configuration and vocabulary, the latter as this library stores it. */
 async function smallFiles(job: Job, module: ConversionModule): Promise<SmallFiles> {
-  const [config, words] = await Promise.all(
-    [CONFIG, VOCABULARY].map((file) => readFile(fileUrl(job, file), SMALL_FILE, patient(job.options))),
-  );
+  const [config, words] = await Promise.all([CONFIG, VOCABULARY].map((file) => readSmall(job, file)));
   const text = new TextDecoder().decode(config);
   return { config: text, vocab: module.vocabulary(words ?? new Uint8Array(), text) };
+}
+
+/** A small file, compared with the hub's digest of it; read once more, past the browser's cache, where it differs. */
+async function readSmall(job: Job, file: string): Promise<Uint8Array> {
+  const url = fileUrl(job, file);
+  for (const httpCache of ["default", "reload"] as const) {
+    const bytes = await readFile(url, SMALL_FILE, { ...patient(job.options), httpCache });
+    if (await isIntact(bytes, job.repository.digests[file])) return bytes;
+  }
+  throw new BlipError("integrity", `${url}: differs from the digest that the repository has of it`);
+}
+
+/** Whether bytes have one of their digests, as far as there is one and it can be computed. */
+async function isIntact(bytes: Uint8Array, { git, sha256: expected }: Digests = {}): Promise<boolean> {
+  if (expected !== undefined) return (await sha256(bytes)) === expected;
+  return git === undefined || ((await gitName(bytes)) ?? git) === git;
 }
 
 /**
@@ -458,12 +480,20 @@ function contents({ repo }: HubSource, answer: Answer): Repository {
   if (typeof bytes !== "number" || !Number.isSafeInteger(bytes) || bytes <= 0) {
     throw new DownloadError(`${repo} at ${sha}: the hub does not say how long ${weights.rfilename} is`);
   }
-  const digest = weights.lfs?.sha256;
+  const { sha256: digest } = digestsOf(weights);
   return {
     commit: sha,
     licence: spdx(cardData?.license),
-    weights: { name: weights.rfilename, bytes, ...(typeof digest === "string" ? { sha256: digest } : {}) },
+    weights: { name: weights.rfilename, bytes, ...(digest === undefined ? {} : { sha256: digest }) },
+    digests: Object.fromEntries([CONFIG, VOCABULARY].map((name) => [name, digestsOf(fileOf(answer, name))])),
   };
+}
+
+/** Git has a pointer in the place of a file that is kept outside of it. */
+function digestsOf(file: Sibling | undefined): Digests {
+  const { blobId, lfs } = file ?? {};
+  if (typeof lfs?.sha256 === "string") return { sha256: lfs.sha256 };
+  return typeof blobId === "string" && (lfs ?? null) === null ? { git: blobId } : {};
 }
 
 /** The hub writes licences in small letters; one that is not known here is no expression to rely on. */
@@ -486,6 +516,8 @@ interface Answer {
 interface Sibling {
   readonly rfilename: string;
   readonly size?: unknown;
+  /** Git's name of what is in the repository. */
+  readonly blobId?: unknown;
   readonly lfs?: { readonly sha256?: unknown; readonly size?: unknown };
 }
 

@@ -167,16 +167,24 @@ function world({ bytes = noise(20 * MIB), file = "model.safetensors", caches = n
   return { network, caches, container: containerOf(bytes), bytes };
 }
 
+const SMALL = { "config.json": '{"model_type":"blip"}', "vocab.txt": "a\nb\n" };
+
+/** What the hub says of a small file: git's name of it. */
+function small(rfilename) {
+  const { length } = SMALL[rfilename];
+  return { rfilename, size: length, blobId: createHash("sha1").update(`blob ${length}\0${SMALL[rfilename]}`).digest("hex") };
+}
+
 function publish(network, { bytes, file, digest = sha256(bytes), commit, lfs = true }) {
   const siblings = [
-    { rfilename: "config.json", size: 21 },
-    { rfilename: "vocab.txt", size: 4 },
+    small("config.json"),
+    small("vocab.txt"),
     { rfilename: "tf_model.h5", size: 1 },
     { rfilename: file, size: bytes.length, ...(lfs ? { lfs: { sha256: digest, size: bytes.length } } : {}) },
   ];
   network.files[API] = JSON.stringify({ sha: commit, siblings, cardData: { license: "bsd-3-clause" } });
   const at = `${HUB}/owner/name/resolve/${commit}`;
-  Object.assign(network.files, { [`${at}/config.json`]: '{"model_type":"blip"}', [`${at}/vocab.txt`]: "a\nb\n", [`${at}/${file}`]: bytes });
+  Object.assign(network.files, { [`${at}/config.json`]: SMALL["config.json"], [`${at}/vocab.txt`]: SMALL["vocab.txt"], [`${at}/${file}`]: bytes });
 }
 
 const OPTIONS = { cache: "auto", dtype: { vision: "q8", text: "q4" }, signal: new AbortController().signal, patience: IMPATIENT };
@@ -334,6 +342,39 @@ test("a file that is not what the hub says is integrity and leaves nothing behin
   assert.deepEqual(caches.keys(/model\/|chunk/), []);
   publish(network, { bytes, file: "model.safetensors", commit: COMMIT });
   assert.ok((await load()).weights.equals(containerOf(bytes)));
+});
+
+test("configuration and vocabulary are compared with the hub's digests, too", async () => {
+  const flip = { change: (bytes) => (bytes[0] ^= 1) };
+  for (const file of ["config.json", "vocab.txt"]) {
+    const { network, container, caches } = world({ bytes: noise(5 * MIB) });
+    network.fault(new RegExp(file), flip, 2);
+    await assert.rejects(load(), { code: "integrity", message: new RegExp(`${file}: differs from the digest`) });
+    assert.deepEqual(caches.keys(/model\/|chunk/), []);
+    // Once may be the browser's own cache.
+    network.log = [];
+    network.fault(new RegExp(file), flip);
+    assert.ok((await load()).weights.equals(container));
+    assert.deepEqual(network.requests(new RegExp(file)).map(({ cache }) => cache), ["default", "reload"]);
+  }
+});
+
+test("a small file that the hub keeps outside of git has a SHA-256; without any digest, or without means, it is taken", async () => {
+  const { network, container } = world({ bytes: noise(5 * MIB) });
+  const answer = JSON.parse(network.files[API]);
+  const withVocabulary = (changes) => {
+    const siblings = answer.siblings.map((file) => (file.rfilename === "vocab.txt" ? { ...file, ...changes } : file));
+    network.files[API] = JSON.stringify({ ...answer, siblings });
+  };
+  withVocabulary({ blobId: "0".repeat(40), lfs: { sha256: sha256(Buffer.from(SMALL["vocab.txt"])), size: 4 } });
+  assert.ok((await load({ cache: "none" })).weights.equals(container));
+  withVocabulary({ blobId: "0".repeat(40) });
+  await assert.rejects(load({ cache: "none" }), { code: "integrity" });
+  withVocabulary({ blobId: undefined });
+  assert.ok((await load({ cache: "none" })).weights.equals(container));
+  withVocabulary({ blobId: "0".repeat(40) });
+  replace("crypto", {});
+  assert.ok((await load({ cache: "none" })).weights.equals(container));
 });
 
 test("a file without a digest of the hub's is converted all the same", async () => {
