@@ -25,10 +25,11 @@ export interface Engine {
   beginLoad(manifestJson: string): void;
   /** The next bytes of the weights files; they are verified, and on their way to the device when it returns. */
   push(bytes: Uint8Array): void;
-  /** Adds the model to the others, after the last byte of its weights. */
-  finishLoad(vocab: Uint8Array): Promise<void>;
-  /** Drops networks that serve none of these tasks; a JSON list. */
-  limit(tasksJson: string): void;
+  /**
+   * Adds the model to the others, after the last byte of its weights; of its networks only those that serve one
+   * of these tasks, a JSON list.
+   */
+  finishLoad(vocab: Uint8Array, tasksJson?: string): Promise<void>;
   /** JSON: tasks and parts of the loaded models, how many image encoders they have, and their fingerprint. */
   loaded(): string;
   /**

@@ -105,21 +105,19 @@ export async function openModels(
   for (const [index, { source }] of wanted.entries()) models.push(await openModel(source, prepared[index]!));
   const info = describe(models, prepared);
   checkTasks(info.models, create.tasks);
+  for (const [index, { manifest }] of models.entries()) checkTasks([{ id: manifest.id, tasks: allTasks(manifest) }], prepared[index]?.tasks);
   return {
     info,
     loadInto: async (engine, report, signal) => {
-      const keep: string[] = [];
       for (const [index, model] of models.entries()) {
         engine.beginLoad(model.manifest.json);
         await model.pourWeights((piece) => engine.push(piece));
         signal.throwIfAborted();
         report({ phase: "load" });
-        await engine.finishLoad(model.vocab);
-        signal.throwIfAborted();
-        // A model that is there for one task must not answer for another.
+        // A model that is there for one task must not answer for another, which may have a model of its own.
         const tasks = prepared[index]?.tasks;
-        if (tasks !== undefined) engine.limit(JSON.stringify(keep.concat(tasks)));
-        keep.push(...(tasks ?? allTasks(model.manifest)));
+        await engine.finishLoad(model.vocab, tasks && JSON.stringify(tasks));
+        signal.throwIfAborted();
       }
     },
   };

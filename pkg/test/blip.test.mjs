@@ -236,8 +236,20 @@ test("a task that the model was not trained for is refused before its weights ar
 
 test("with `tasks`, what serves none of them is dropped", async () => {
   const { log, blip } = await create({}, { tasks: ["caption"] });
-  assert.ok(log.includes('limit ["caption"]'), log.join("\n"));
+  assert.ok(log.includes('finish vocab ["caption"]'), log.join("\n"));
   assert.deepEqual(blip.info.tasks, ["caption"]);
+});
+
+test("a task is not taken from a model that is there for another, even if it has it", async () => {
+  restore();
+  const [one, two] = [["caption", "vqa"], ["caption"]].map((tasks, nth) => modelFiles({ id: `model ${nth}`, tasks }));
+  const { weights, vocab } = one;
+  restore = serve({ "one.json": JSON.stringify(one.manifest), "two.json": JSON.stringify(two.manifest), "weights.bin": weights, "vocab.txt": vocab });
+  const log = [];
+  const model = { caption: "https://example.test/one.json", vqa: "https://example.test/two.json" };
+  const call = Blip.create({ device: "cpu", createWorker: () => new FakeWorker(fakeModule({}, log)), model });
+  await assert.rejects(call, { code: "task-unsupported", message: /model 1 was trained for caption, not for vqa/ });
+  assert.ok(!log.includes("begin"), log.join("\n"));
 });
 
 test("models for several tasks are loaded one after the other, under one bar, and keep to their tasks", async () => {
@@ -248,8 +260,9 @@ test("models for several tasks are loaded one after the other, under one bar, an
   const model = { caption: "one", vqa: "two" };
   const onProgress = (step) => step.phase === "download" && downloads.push(step);
   const { blip, log } = await create({}, { model, onProgress });
-  const loading = log.filter((line) => /^(begin|push|finish|limit)/.test(line));
-  assert.deepEqual(loading, ["begin", "push 7", "finish vocab", 'limit ["caption"]', "begin", "push 7", "finish vocab", 'limit ["caption","vqa"]']);
+  const loading = log.filter((line) => /^(begin|push|finish)/.test(line));
+  // Both were trained for both: each is told its own before it is added.
+  assert.deepEqual(loading, ["begin", "push 7", 'finish vocab ["caption"]', "begin", "push 7", 'finish vocab ["vqa"]']);
   assert.deepEqual(blip.info.tasks, ["caption", "vqa"]);
   assert.deepEqual(blip.info.models.map(({ tasks }) => tasks), [["caption"], ["vqa"]]);
   assert.deepEqual([...new Set(downloads.map(({ total }) => total))], [24], "the total is known from the first step on");

@@ -54,11 +54,8 @@ export class FakeEngine {
   push(bytes) {
     this.log.push(`push ${bytes.length}`);
   }
-  async finishLoad(vocab) {
-    this.log.push(`finish ${new TextDecoder().decode(vocab)}`);
-  }
-  limit(tasks) {
-    this.log.push(`limit ${tasks}`);
+  async finishLoad(vocab, tasks) {
+    this.log.push(`finish ${new TextDecoder().decode(vocab)}${tasks === undefined ? "" : ` ${tasks}`}`);
   }
   loaded() {
     return JSON.stringify({ tasks: ["caption"], parts: [], towers: 1, fingerprint: "print", width: 4 });

@@ -120,6 +120,23 @@ fn an_image_encoder_of_its_own_is_run_when_it_is_asked_for() {
 }
 
 #[test]
+fn models_for_some_tasks_leave_the_others_to_each_other() {
+    let device = device();
+    // Both of these match texts.
+    let (mut one, mut other) = (vec![part("caption", &device), part("itm", &device)], vec![part("itm", &device)]);
+    Part::keep(&mut one, &[Task::Caption, Task::Itc]).unwrap();
+    Part::keep(&mut other, &[Task::Itm]).unwrap();
+    let error = Part::keep(&mut other, &[Task::Itm, Task::Vqa]).unwrap_err();
+    assert_eq!((error.kind(), other.len()), (ErrorKind::TaskUnsupported, 1), "{error}");
+    let mut session = Session::new(&device);
+    session.add(one).unwrap();
+    session.add(other).unwrap();
+    assert_eq!(session.tasks(), [Task::Caption, Task::Itc, Task::Itm]);
+    let serving = |task| session.part(task).unwrap().tasks.clone();
+    assert_eq!((serving(Task::Itc), serving(Task::Itm)), (vec![Task::Itc], vec![Task::Itm]));
+}
+
+#[test]
 fn what_no_network_was_trained_for_has_its_code() {
     let device = device();
     let session = alone("caption", &device);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::BlipConfig;
 use crate::device::OpenDevice;
@@ -14,7 +14,8 @@ use crate::weights::{Checkpoint, Fingerprint, Loader, Manifest, formats, load_ma
 use crate::{Error, ErrorKind, Result};
 
 /// What a network is trained for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Task {
     /// Captions (the LM objective).
     Caption,
@@ -47,12 +48,6 @@ impl Task {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl Serialize for Task {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
     }
 }
 
@@ -113,6 +108,20 @@ impl Part {
         })
     }
 
+    /// Leaves of some parts only what serves one of these tasks: a model that is there for some tasks
+    /// answers for no other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TaskUnsupported`] for a task that none of them was trained for; then all stay.
+    pub fn keep(parts: &mut Vec<Self>, tasks: &[Task]) -> Result<()> {
+        for task in tasks {
+            find(parts, *task)?;
+        }
+        parts.iter_mut().for_each(|part| part.tasks.retain(|task| tasks.contains(task)));
+        parts.retain(|part| !part.tasks.is_empty());
+        Ok(())
+    }
+
     /// Which of the session's parts lends its image encoder; its own place when it has its own.
     pub fn tower(&self) -> usize {
         self.tower
@@ -122,6 +131,21 @@ impl Part {
     pub(super) fn square(&self) -> [usize; 2] {
         [self.config.vision_config.image_size, self.config.vision_config.patch_size]
     }
+}
+
+/// The part that was trained for a task.
+///
+/// # Errors
+/// [`ErrorKind::TaskUnsupported`], saying what there is.
+pub(super) fn find(parts: &[Part], task: Task) -> Result<&Part> {
+    parts.iter().find(|part| part.tasks.contains(&task)).ok_or_else(|| {
+        let known: Vec<&str> = parts.iter().flat_map(|part| &part.tasks).map(|task| task.name()).collect();
+        let message = match known.is_empty() {
+            true => format!("nothing was trained for {task}: no model is loaded"),
+            false => format!("no loaded network was trained for {task}, only for {}", known.join(", ")),
+        };
+        Error::new(ErrorKind::TaskUnsupported, message)
+    })
 }
 
 /// Builds the parts of one manifest from the bytes of its weights files, as they come.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use image::RgbImage;
 
-use super::part::{ModelLoader, Part, Task};
+use super::part::{ModelLoader, Part, Task, find};
 use super::picture::{Picture, View};
 use crate::config::BlipConfig;
 use crate::device::OpenDevice;
@@ -97,14 +97,9 @@ impl Session {
     /// # Errors
     /// [`ErrorKind::TaskUnsupported`] for a task that no model was trained for.
     pub fn limit(&mut self, tasks: &[Task]) -> Result<()> {
-        for task in tasks {
-            self.part(*task)?;
-        }
-        let kept = std::mem::take(&mut self.parts).into_iter().filter_map(|mut part| {
-            part.tasks.retain(|task| tasks.contains(task));
-            (!part.tasks.is_empty()).then_some(part)
-        });
-        self.add(kept.collect())
+        Part::keep(&mut self.parts, tasks)?;
+        let kept = std::mem::take(&mut self.parts);
+        self.add(kept)
     }
 
     /// The model that was trained for a task.
@@ -112,15 +107,7 @@ impl Session {
     /// # Errors
     /// [`ErrorKind::TaskUnsupported`], saying what there is.
     pub fn part(&self, task: Task) -> Result<&Part> {
-        let found = self.parts.iter().find(|part| part.tasks.contains(&task));
-        found.ok_or_else(|| {
-            let known: Vec<&str> = self.tasks().into_iter().map(Task::name).collect();
-            let message = match known.is_empty() {
-                true => format!("nothing was trained for {task}: no model is loaded"),
-                false => format!("no loaded network was trained for {task}, only for {}", known.join(", ")),
-            };
-            Error::new(ErrorKind::TaskUnsupported, message)
-        })
+        find(&self.parts, task)
     }
 
     /// Every model.

@@ -16,7 +16,7 @@ use crate::device::{DeviceKind, OpenDevice, browser};
 use crate::gallery::Gallery;
 use crate::generate::Control;
 use crate::image::{ImageOptions, decode, from_rgba};
-use crate::tasks::{BATCH, Event, ModelLoader, Picture, Request, Session, Task};
+use crate::tasks::{BATCH, Event, ModelLoader, Part, Picture, Request, Session, Task};
 use crate::weights::Manifest;
 use crate::{Error, ErrorKind, Result};
 
@@ -139,33 +139,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the models of what was pushed, and their vocabulary, and adds them to what is loaded.
-    /// Pictures that were encoded before cannot be shown to them.
+    /// Makes the models of what was pushed, and their vocabulary, and adds them to what is loaded; with
+    /// `tasks`, a JSON array of names, only what serves one of these. Pictures that were encoded before
+    /// cannot be shown to them.
     #[wasm_bindgen(js_name = finishLoad)]
-    pub async fn finish_load(&self, vocab: Vec<u8>) -> Answer<()> {
-        let parts = self
-            .loading
-            .take()
-            .ok_or_else(not_loading)
-            .and_then(|loader| loader.finish(&vocab))
-            .map_err(to_js)?;
-        self.change(|session| session.add(parts)).map_err(to_js)
-    }
-
-    /// Keeps only what serves one of these tasks: a JSON array of their names.
-    pub fn limit(&self, tasks: &str) -> Answer<()> {
-        let limited = || {
-            let bad = |e| Error::new(ErrorKind::BadOption, "option tasks").with_source(e);
-            let names: Vec<String> = serde_json::from_str(tasks).map_err(bad)?;
-            let task = |name: &String| {
-                Task::ALL.into_iter().find(|task| task.name() == name).ok_or_else(|| {
-                    Error::new(ErrorKind::BadOption, format!("option tasks: there is no task `{name}`"))
-                })
-            };
-            let tasks: Vec<Task> = names.iter().map(task).collect::<Result<_>>()?;
-            self.change(|session| session.limit(&tasks))
+    pub async fn finish_load(&self, vocab: Vec<u8>, tasks: Option<String>) -> Answer<()> {
+        let finish = || {
+            let mut parts = self.loading.take().ok_or_else(not_loading)?.finish(&vocab)?;
+            // Before they are added: another model may be there for the tasks that these are not for.
+            if let Some(tasks) = tasks {
+                let bad = |e| Error::new(ErrorKind::BadOption, "option tasks").with_source(e);
+                let tasks: Vec<Task> = serde_json::from_str(&tasks).map_err(bad)?;
+                Part::keep(&mut parts, &tasks)?;
+            }
+            self.change(|session| session.add(parts))
         };
-        limited().map_err(to_js)
+        finish().map_err(to_js)
     }
 
     /// What is loaded, as JSON.
