@@ -179,6 +179,47 @@ fn a_picture_of_an_earlier_session_is_refused() {
 }
 
 #[test]
+fn a_picture_belongs_to_the_session_that_encoded_it_and_to_the_places_of_its_models() {
+    let device = device();
+    let [mut session, other] = [0, 1].map(|_| {
+        let mut session = Session::new(&device);
+        session.add(["caption", "vqa", "itm"].map(|name| part(name, &device)).into()).unwrap();
+        session
+    });
+    let requests = REQUESTS.map(|(_, request)| request);
+    let explain = r#"{"task":"explain","text":"a dog"}"#;
+    let dialogue = r#"{"task":"dialogue","caption":"a dog","question":"what?","candidates":["a dog","no"]}"#;
+    let own = block_on(session.encode_many(&pictures())).unwrap();
+    let foreign = block_on(other.encode_many(&pictures())).unwrap();
+    for request in requests.into_iter().chain([explain, dialogue]) {
+        ask(&session, request, &own).unwrap();
+        let error = ask(&session, request, &foreign).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadOption, "{request}: {error}");
+    }
+    // The matcher takes the first place, where keys and values of the captioner were kept.
+    session.limit(&[Task::Itm, Task::Itc]).unwrap();
+    for request in [REQUESTS[4].1, REQUESTS[5].1, REQUESTS[6].1, explain] {
+        let error = ask(&session, request, &own).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadOption, "{request}: {error}");
+        let again = ask(&session, request, &block_on(session.encode_many(&pictures())).unwrap()).unwrap();
+        assert_eq!(again, ask(&other, request, &foreign).unwrap(), "{request}");
+    }
+}
+
+#[test]
+fn of_models_that_do_not_go_together_none_is_added() {
+    let device = device();
+    let mut session = alone("caption", &device);
+    for names in [["vqa", "caption"], ["itm", "itm"]] {
+        let error = session.add(names.map(|name| part(name, &device)).into()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadOption, "{error}");
+        assert_eq!(session.tasks(), [Task::Caption], "{names:?}");
+    }
+    session.add(vec![part("vqa", &device)]).unwrap();
+    assert_eq!((session.parts().len(), session.towers()), (2, 1));
+}
+
+#[test]
 fn every_long_call_can_be_cancelled() {
     let device = device();
     for (name, request) in REQUESTS {

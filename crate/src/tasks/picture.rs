@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use image::RgbImage;
 
 use crate::model::Grounding;
+use crate::{Error, ErrorKind, Result};
 
 /// Image tokens on the device, and what was computed from them. Copies share all of it.
 #[derive(Clone, Debug)]
@@ -13,11 +14,22 @@ pub struct Picture(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    session: Identity,
     frames: usize,
     /// By image encoder of the session.
     views: Vec<Mutex<View>>,
     /// Keys and values of cross-attention, by text network of the session.
     groundings: Mutex<Vec<Option<Grounding>>>,
+}
+
+/// Whose a picture is: equal to its copies, and to nothing else.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity(Arc<()>);
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// A picture as one image encoder sees it.
@@ -32,9 +44,24 @@ pub(super) enum View {
 }
 
 impl Picture {
-    pub(super) fn new(frames: usize, views: Vec<View>) -> Self {
+    pub(super) fn new(session: &Identity, frames: usize, views: Vec<View>) -> Self {
         let views = views.into_iter().map(Mutex::new).collect();
-        Self(Arc::new(Inner { frames, views, groundings: Mutex::new(Vec::new()) }))
+        let session = session.clone();
+        Self(Arc::new(Inner { session, frames, views, groundings: Mutex::new(Vec::new()) }))
+    }
+
+    /// Places of encoders and networks mean something in the session only that encoded the picture, and
+    /// only while its models keep their places.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadOption`] for a picture of another session.
+    pub(super) fn check(&self, session: &Identity) -> Result<()> {
+        if self.0.session == *session {
+            return Ok(());
+        }
+        let message = "the picture was encoded by another session, or before this one was limited to some \
+                       tasks; encode it again";
+        Err(Error::new(ErrorKind::BadOption, message))
     }
 
     /// Frames of a clip; 1 for a picture.

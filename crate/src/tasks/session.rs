@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use image::RgbImage;
 
 use super::part::{ModelLoader, Part, Task, find};
-use super::picture::{Picture, View};
+use super::picture::{Identity, Picture, View};
 use crate::config::BlipConfig;
 use crate::device::OpenDevice;
 use crate::image::{cut, preprocess, resize_bicubic};
@@ -21,6 +21,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct Session {
     pub(super) parts: Vec<Part>,
     pub(super) device: OpenDevice,
+    /// Another one whenever parts change their places.
+    identity: Identity,
 }
 
 /// The most pictures that are encoded side by side: what they need grows with their number.
@@ -29,7 +31,7 @@ pub const BATCH: usize = 8;
 impl Session {
     /// A session without a model, on `device`.
     pub fn new(device: &OpenDevice) -> Self {
-        Self { parts: Vec::new(), device: device.clone() }
+        Self { parts: Vec::new(), device: device.clone(), identity: Identity::default() }
     }
 
     /// Loads a model directory's files: verifies their digests, then builds the model.
@@ -70,13 +72,17 @@ impl Session {
     /// shown to them.
     ///
     /// # Errors
-    /// [`ErrorKind::BadOption`] when a task would be served by two of them.
+    /// [`ErrorKind::BadOption`] when a task would be served by two of them; then none is added.
     pub fn add(&mut self, parts: Vec<Part>) -> Result<()> {
-        for mut part in parts {
-            if let Some(task) = part.tasks.iter().find(|task| self.part(**task).is_ok()) {
+        let mut served = self.tasks();
+        for part in &parts {
+            if let Some(task) = part.tasks.iter().find(|task| served.contains(task)) {
                 let message = format!("two models for {task}: `{}` is the second", part.id);
                 return Err(Error::new(ErrorKind::BadOption, message));
             }
+            served.extend(&part.tasks);
+        }
+        for mut part in parts {
             part.index = self.parts.len();
             part.tower = part.index;
             let same = |known: &&Part| {
@@ -92,13 +98,15 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps only these tasks, and of the models what serves one of them.
+    /// Keeps only these tasks, and of the models what serves one of them. Pictures that were encoded
+    /// before cannot be shown to any of them.
     ///
     /// # Errors
     /// [`ErrorKind::TaskUnsupported`] for a task that no model was trained for.
     pub fn limit(&mut self, tasks: &[Task]) -> Result<()> {
         Part::keep(&mut self.parts, tasks)?;
         let kept = std::mem::take(&mut self.parts);
+        self.identity = Identity::default();
         self.add(kept)
     }
 
@@ -205,6 +213,7 @@ impl Session {
     /// As [`encode`](Self::encode); [`ErrorKind::BadOption`] for a picture that was encoded before the
     /// part was added, or by another session.
     pub async fn tokens(&self, picture: &Picture, part: &Part) -> Result<Tensor<3>> {
+        picture.check(&self.identity)?;
         match picture.view(part.tower) {
             View::Tokens(tokens) => Ok(*tokens),
             View::Squares(squares) => {
@@ -245,6 +254,7 @@ impl Session {
         reader: Option<&Med>,
         place: usize,
     ) -> Result<Grounding> {
+        picture.check(&self.identity)?;
         if let Some(known) = picture.grounding(place) {
             return Ok(known);
         }
@@ -272,7 +282,7 @@ impl Session {
             }
             View::Squares(Arc::new(frames.iter().map(|frame| square(frame, part)).collect()))
         };
-        Picture::new(frames.len(), self.parts.iter().map(view).collect())
+        Picture::new(&self.identity, frames.len(), self.parts.iter().map(view).collect())
     }
 
     /// Image tokens of squares of the encoder's size: `[squares, tokens, dim]`.
