@@ -1,4 +1,4 @@
-/** The worker: an engine host whose messages go to the page. */
+/** The worker: an engine host whose messages go to the page. Outside of a worker it is inert. */
 
 import { startModule } from "./engine.js";
 import { EngineHost } from "./host.js";
@@ -11,7 +11,11 @@ interface WorkerScope {
   addEventListener(type: "message", listener: (event: MessageEvent<ToEngine>) => void): void;
 }
 
-const scope = globalThis as unknown as WorkerScope;
-const host = new EngineHost((message, transfer = []) => scope.postMessage(message, transfer), startModule);
-watchForTraps(host);
-scope.addEventListener("message", (event) => host.receive(event.data));
+// Elsewhere, as on a server that imports everything, this module does nothing.
+const { DedicatedWorkerGlobalScope: Scope } = globalThis as { DedicatedWorkerGlobalScope?: abstract new () => WorkerScope };
+const scope: unknown = globalThis;
+if (Scope !== undefined && scope instanceof Scope) {
+  const host = new EngineHost((message, transfer = []) => scope.postMessage(message, transfer), startModule);
+  watchForTraps(host);
+  scope.addEventListener("message", (event) => host.receive(event.data));
+}

@@ -7,8 +7,10 @@ for (const name of ["fetch", "Worker", "navigator", "document", "caches", "index
 
 const { Blip, BlipError, ERROR_CODES } = await import("blip-web");
 const { pipeline } = await import("blip-web/compat");
+const { useBlip } = await import("blip-web/react");
+await import("blip-web/worker");
 if (touched.length > 0) throw new Error(`importing touched ${touched.join(", ")}`);
-if (typeof Blip.create !== "function" || typeof pipeline !== "function") throw new Error("an export is missing");
+if (typeof Blip.create !== "function" || typeof pipeline !== "function" || typeof useBlip !== "function") throw new Error("an export is missing");
 
 // Without a browser an instance cannot be made, which is said and not waited for.
 const failure = await Blip.create({ device: "cpu" }).then(
