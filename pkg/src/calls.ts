@@ -80,7 +80,7 @@ export async function runTexts(
 }
 
 /** Encodes images to be used more than once. */
-export async function encodeAll(client: Client, images: Images, { image }: CheckedOptions, call: Call): Promise<EncodedImage[]> {
+export async function encodeAll(client: Client, images: Images, { image, request }: CheckedOptions, call: Call): Promise<EncodedImage[]> {
   const list = isList(images) ? images : [images];
   const encoded: EncodedImage[] = [];
   try {
@@ -90,7 +90,7 @@ export async function encodeAll(client: Client, images: Images, { image }: Check
           if (picture.kind === "picture") throw new BlipError("bad-option", "this image is encoded already");
           return picture;
         });
-        const ids = await shifted(start, () => client.encode(payloads, image, false, call.signal));
+        const ids = await shifted(start, () => client.encode(payloads, { ...image, ...request }, false, call.signal));
         encoded.push(...ids.map((id) => new EncodedImage(client, id)));
         call.onProgress?.({ done: encoded.length, total: list.length });
       }

@@ -10,6 +10,7 @@ import {
   BlipError,
   type BlipErrorCode,
   type CreateMessage,
+  type EncodeRequest,
   type EngineEvent,
   type FromEngine,
   type ImagePayload,
@@ -74,7 +75,7 @@ export class Client {
   }
 
   /** Encodes images, whose buffers move to the engine, and keeps them there; an id for each, or one for a video. */
-  async encode(images: readonly ImagePayload[], options: ImageOptions, video: boolean, signal?: AbortSignal): Promise<number[]> {
+  async encode(images: readonly ImagePayload[], options: EncodeRequest, video: boolean, signal?: AbortSignal): Promise<number[]> {
     const transfer = images.flatMap(transferables);
     // Nobody else knows the pictures of a call that was given up.
     const onLate = (value: unknown): void => (value as number[]).forEach((picture) => this.release(picture));

@@ -39,8 +39,11 @@ export interface Engine {
   warmUp(onProgress: (done: number, total: number) => boolean): Promise<number>;
   /** Compares every kernel that the model uses with plain arithmetic; JSON of `SelfTest`. */
   selfTest(): Promise<string>;
-  /** Encodes up to `BATCH` images together, or frames of one video; a handle for each picture. */
-  encode(images: EnginePicture[], optionsJson: string): Promise<Uint32Array>;
+  /**
+   * Encodes up to `BATCH` images together, or frames of one video; a handle for each picture. Of several image
+   * encoders those run that the request looks with; without one, those of the option `tasks`, or else the first.
+   */
+  encode(images: EnginePicture[], optionsJson: string, requestJson?: string): Promise<Uint32Array>;
   /** Frees a picture. */
   release(handle: number): void;
   /** Answers a request about pictures: JSON of `{results}`, and arrays of numbers that belong to them. */

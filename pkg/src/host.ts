@@ -184,7 +184,7 @@ export class EngineHost {
     const pictures = video ? [new Picture(0, images, options, true)] : images.map((image, index) => new Picture(index, [image], options));
     const ids: number[] = [];
     try {
-      while (!(await this.#encodeSome(runtime, pictures))) yield;
+      while (!(await this.#encodeSome(runtime, pictures, pictures))) yield;
       for (const picture of pictures) {
         this.#pictures.set(this.#nextPicture, picture);
         ids.push(this.#nextPicture++);
@@ -207,7 +207,7 @@ export class EngineHost {
     try {
       for (const group of groups) {
         // What waits for its turn after these is encoded with them, as far as there is room.
-        while (!(await this.#encodeSome(runtime, group, pictures.slice(first)))) yield;
+        while (!(await this.#encodeSome(runtime, group, pictures.slice(first), json))) yield;
         const onEvent: OnEvent = (text, a, b) => {
           if (signal.aborted) return false;
           if (text !== undefined) this.#post({ type: "token", id, text, index: a, picture: first });
@@ -216,7 +216,7 @@ export class EngineHost {
         };
         const answer = await runtime.use(async (engine) => {
           // Again, when the engine is another one since.
-          while (!(await this.#encoder.encodeSome(engine, runtime.epoch, group))) signal.throwIfAborted();
+          while (!(await this.#encoder.encodeSome(engine, runtime.epoch, group, json))) signal.throwIfAborted();
           const handles = group.map(({ handle }) => handle!.value);
           return engine.run(json, Uint32Array.from(handles), onEvent);
         });
@@ -242,11 +242,11 @@ export class EngineHost {
     return yield* gallery.call((work) => runtime.use(work), op, args);
   }
 
-  /** Encodes some of `pictures` and what else fits, `more`; whether all of `pictures` are. */
-  async #encodeSome(runtime: Runtime, pictures: readonly Picture[], more: readonly Picture[] = pictures): Promise<boolean> {
+  /** Encodes some of `pictures` and what else fits, `more`, for a request; whether all of `pictures` are. */
+  async #encodeSome(runtime: Runtime, pictures: readonly Picture[], more: readonly Picture[], request?: string): Promise<boolean> {
     return runtime.use(async (engine) => {
       const isReady = (picture: Picture): boolean => picture.handle?.epoch === runtime.epoch;
-      if (!pictures.every(isReady)) await this.#encoder.encodeSome(engine, runtime.epoch, more);
+      if (!pictures.every(isReady)) await this.#encoder.encodeSome(engine, runtime.epoch, more, request);
       return pictures.every(isReady);
     });
   }

@@ -4,8 +4,9 @@
  */
 
 import { BlipError } from "./protocol.js";
+import type { TaskName as KnownTask } from "./sources.js";
 
-export type { TaskName as KnownTask } from "./sources.js";
+export type { KnownTask };
 
 /**
  * How texts are prepared. `orig` (default) as the original code does, and as the models were trained: lower case,
@@ -140,7 +141,13 @@ export interface Nlvr2Options extends ImageOptions, CallOptions {}
 export interface DialogueOptions extends ImageOptions, CallOptions {}
 
 /** How to encode images that will be used more than once. */
-export interface EncodeOptions extends ImageOptions, CallOptions {}
+export interface EncodeOptions extends ImageOptions, CallOptions {
+  /**
+   * What they will be asked for, where models have an image encoder each: those for these tasks run at once, the
+   * others when they are needed. Default: the encoder of the first model.
+   */
+  tasks?: readonly KnownTask[];
+}
 
 /** Of these nothing is seen unless tokens are drawn. */
 const SAMPLING = ["topK", "topP", "temperature", "seed"] as const satisfies readonly (keyof GenerationOptions)[];
@@ -168,8 +175,8 @@ const NAMES = {
   explain: ["layer", "convention"] satisfies readonly (keyof ExplainOptions)[],
   nlvr2: [] as readonly string[],
   dialogue: [] as readonly string[],
-  encode: [] as readonly string[],
-  video: ["frames", "sampling"] as readonly string[],
+  encode: ["tasks"] as readonly string[],
+  video: ["frames", "sampling", "tasks"] as readonly string[],
 } as const;
 
 /** Tasks as they are asked for; the others are none of the engine's requests. */

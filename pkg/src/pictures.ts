@@ -4,8 +4,7 @@
  */
 
 import { BATCH, type Engine, type EnginePicture } from "./engine.js";
-import type { ImageOptions } from "./options.js";
-import { BlipError, type ImagePayload, toBlipError } from "./protocol.js";
+import { BlipError, type EncodeRequest, type ImagePayload, toBlipError } from "./protocol.js";
 
 /** What encoding together may take before others have their turn, in milliseconds. */
 const TURN = 500;
@@ -25,7 +24,7 @@ export class Picture {
   /** The handle, and which engine it belongs to. */
   handle: { readonly value: number; readonly epoch: number } | undefined;
 
-  constructor(index: number, images: readonly ImagePayload[], options: ImageOptions, video = false) {
+  constructor(index: number, images: readonly ImagePayload[], options: EncodeRequest, video = false) {
     this.index = index;
     this.images = images;
     this.options = JSON.stringify({ ...options, video });
@@ -50,11 +49,11 @@ export class Encoder {
 
   /**
    * Encodes those of `pictures` that have no handle of engine `epoch`, as many as fit into a turn; returns
-   * whether all have one now.
+   * whether all have one now. `request` is the JSON of what they are encoded for.
    *
    * @throws PictureError for an image that cannot be read; whatever else the engine throws.
    */
-  async encodeSome(engine: Engine, epoch: number, pictures: readonly Picture[]): Promise<boolean> {
+  async encodeSome(engine: Engine, epoch: number, pictures: readonly Picture[], request?: string): Promise<boolean> {
     const missing = pictures.filter(({ handle }) => handle?.epoch !== epoch);
     const [first] = missing;
     if (first === undefined) return true;
@@ -63,13 +62,13 @@ export class Encoder {
     const batch = missing.slice(0, Math.min(alike, this.#pace, BATCH));
     const begun = performance.now();
     try {
-      await encode(engine, epoch, batch);
+      await encode(engine, epoch, batch, request);
     } catch (thrown) {
       if (!isAboutAnImage(thrown)) throw thrown;
       if (batch.length === 1) throw new PictureError(first.index, thrown);
       // Which one of them it was, the caller wants to know.
       for (const picture of batch) {
-        await encode(engine, epoch, [picture]).catch((error: unknown) => {
+        await encode(engine, epoch, [picture], request).catch((error: unknown) => {
           throw isAboutAnImage(error) ? new PictureError(picture.index, error) : error;
         });
       }
@@ -92,10 +91,10 @@ export class Encoder {
   }
 }
 
-async function encode(engine: Engine, epoch: number, pictures: readonly Picture[]): Promise<void> {
+async function encode(engine: Engine, epoch: number, pictures: readonly Picture[], request: string | undefined): Promise<void> {
   const [first] = pictures;
   if (first === undefined) return;
-  const handles = await engine.encode(pictures.flatMap(({ images }) => images.map(engineImage)), first.options);
+  const handles = await engine.encode(pictures.flatMap(({ images }) => images.map(engineImage)), first.options, request);
   pictures.forEach((picture, index) => {
     // An engine that was given up may answer late.
     if ((picture.handle?.epoch ?? 0) <= epoch) picture.handle = { value: handles[index]!, epoch };

@@ -108,6 +108,11 @@ export type ImagePayload =
 /** An image of a request: one that comes with it, or one that the engine has encoded before. */
 export type PictureInput = ImagePayload | { readonly kind: "picture"; readonly picture: number };
 
+/** How images are read that come without a request, and what they will be asked for. */
+export interface EncodeRequest extends Readonly<ImageOptions> {
+  readonly tasks?: readonly string[];
+}
+
 /** How matrices of a converted model are stored: `q4`, `q8`, `f16` or `f32`, by side. */
 export interface Dtype {
   readonly vision: string;
@@ -154,7 +159,7 @@ export type ToEngine =
       readonly type: "encode";
       readonly id: number;
       readonly images: readonly ImagePayload[];
-      readonly options: ImageOptions;
+      readonly options: EncodeRequest;
       /** The images are frames of one clip and become one picture. */
       readonly video: boolean;
     }

@@ -36,7 +36,7 @@ export async function encodeVideo(
   { request, image }: CheckedOptions,
   { signal, onProgress }: VideoOptions,
 ): Promise<EncodedImage> {
-  const { frames = 8, sampling = "even" } = request as { frames?: unknown; sampling?: unknown };
+  const { frames = 8, sampling = "even", ...rest } = request as { frames?: unknown; sampling?: unknown };
   if (typeof frames !== "number" || !Number.isInteger(frames) || frames < 1 || frames > MOST) {
     throw new BlipError("bad-option", `option \`frames\` is ${String(frames)}, expected a whole number from 1 to ${MOST}`);
   }
@@ -47,7 +47,7 @@ export async function encodeVideo(
   onProgress?.({ done: 0, total: 1 });
   // The same frame may come twice, and its memory can be moved once.
   const images = chosen.map((frame, index) => (chosen.indexOf(frame) === index ? frame : structuredClone(frame)));
-  const [picture] = await client.encode(images, image, true, signal);
+  const [picture] = await client.encode(images, { ...image, ...rest }, true, signal);
   const encoded = new EncodedImage(client, picture!);
   try {
     onProgress?.({ done: 1, total: 1 });

@@ -102,6 +102,17 @@ test("an encoded image is encoded once, and may be asked about in any place of a
   assert.equal(log.filter((line) => /^encode.*bytes:9/.test(line)).length, 1);
 });
 
+test("what images will be asked for reaches the engine", async () => {
+  const { blip, log } = await create();
+  await blip.encode(image(9), { tasks: ["vqa", "itm"], alpha: "discard" });
+  await blip.encodeVideo([image(4)], { tasks: ["vqa"], frames: 1 });
+  assert.deepEqual(log.filter((line) => line.startsWith("encode")), [
+    'encode bytes:9 {"alpha":"discard","tasks":["vqa","itm"],"video":false}',
+    'encode bytes:4 {"tasks":["vqa"],"video":true}',
+  ]);
+  await assert.rejects(blip.encode(image(), { tasks: "vqa", task: "vqa" }), { code: "bad-option" });
+});
+
 test("an encoded image is freed by dispose, after calls that were made with it", async () => {
   const { blip, engines } = await create();
   const encoded = await blip.encode(image(9));

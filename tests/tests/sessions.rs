@@ -9,7 +9,7 @@ use blip_web::generate::Control;
 use blip_web::image::{ImageOptions, decode};
 use blip_web::tasks::{Answer, Event, ModelLoader, Part, Picture, Request, Session, Task};
 use blip_web::weights::manifest::FurtherNetwork;
-use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation};
+use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation, StoredTensor};
 use blip_web::{ErrorKind, Result};
 use image::RgbImage;
 
@@ -99,13 +99,7 @@ fn models_together_answer_as_each_alone_and_share_what_is_equal() {
 #[test]
 fn an_image_encoder_of_its_own_is_run_when_it_is_asked_for() {
     let device = device();
-    let (config, mut checkpoint) = open("vqa");
-    let name = "vision_model.post_layernorm.bias";
-    let (shape, dtype) = (checkpoint.tensors[name].shape.clone(), checkpoint.tensors[name].dtype);
-    let zeros = vec![0; checkpoint.tensors[name].bytes().unwrap().len()];
-    let changed = blip_web::weights::StoredTensor::new(shape, dtype, move || Ok(zeros.clone()));
-    checkpoint.tensors.insert(name.to_owned(), changed);
-    let other = || Part::from_checkpoint(&config, &checkpoint, &vocab(), &device).unwrap();
+    let other = || with_another_encoder("vqa", "vision_model.post_layernorm.bias", 0.0, &device);
     let mut both = Session::new(&device);
     both.add(vec![part("caption", &device), other()]).unwrap();
     assert_eq!(both.towers(), 2);
@@ -117,6 +111,52 @@ fn an_image_encoder_of_its_own_is_run_when_it_is_asked_for() {
         let found = ask(&both, request, &block_on(both.encode_many(&images)).unwrap()).unwrap();
         assert_eq!(timeless(found), timeless(expected));
     }
+}
+
+/// A network of the corpus with another image encoder: one tensor of it has this value everywhere.
+fn with_another_encoder(name: &str, tensor: &str, value: f32, device: &OpenDevice) -> Part {
+    let (config, mut checkpoint) = open(name);
+    let stored = checkpoint.tensors[tensor].clone();
+    let bytes: Vec<u8> = std::iter::repeat_n(value.to_le_bytes(), stored.elements()).flatten().collect();
+    let changed = StoredTensor::new(stored.shape, stored.dtype, move || Ok(bytes.clone()));
+    checkpoint.tensors.insert(tensor.to_owned(), changed);
+    Part::from_checkpoint(&config, &checkpoint, &vocab(), device).expect("a fixture")
+}
+
+#[test]
+fn only_the_image_encoder_that_a_task_looks_with_is_run() {
+    let device = device();
+    // What this one returns is too great for a float, so that a session notices when it runs.
+    let broken = with_another_encoder("caption", "vision_model.post_layernorm.weight", 3e38, &device);
+    let mut session = Session::new(&device);
+    session.add(vec![broken, part("vqa", &device), part("itm", &device)]).unwrap();
+    assert_eq!(session.towers(), 2);
+    let images = pictures();
+    assert_eq!(block_on(session.encode_many(&images)).unwrap_err().kind(), ErrorKind::Gpu);
+    let further = [
+        ("itm", r#"{"task":"explain","text":"a dog"}"#),
+        ("itm", r#"{"task":"dialogue","caption":"a dog","question":"what?","candidates":["a dog","no"]}"#),
+        ("itm", r#"{"task":"match","texts":["a dog"],"heads":["itc"]}"#),
+        ("itm", r#"{"task":"classify","labels":["dog","cat"],"head":"itm"}"#),
+        ("itm", r#"{"task":"embed","kind":"image","output":"class"}"#),
+    ];
+    for (name, json) in REQUESTS.into_iter().chain(further) {
+        let request = Request::from_json(json).unwrap();
+        let tasks = session.tasks_of(&request).unwrap();
+        let encoded = block_on(session.encode_for(&tasks, &images));
+        if name == "caption" {
+            assert_eq!(encoded.unwrap_err().kind(), ErrorKind::Gpu, "{json}");
+            continue;
+        }
+        let single = alone(name, &device);
+        let expected = ask(&single, json, &block_on(single.encode_many(&images)).unwrap()).unwrap();
+        assert_eq!(ask(&session, json, &encoded.unwrap()).unwrap(), expected, "{json}");
+        let clip = block_on(session.encode_video_for(&tasks, &images)).unwrap();
+        let expected = ask(&single, json, &[block_on(single.encode_video(&images)).unwrap()]).unwrap();
+        assert_eq!(ask(&session, json, &[clip]).unwrap(), expected, "{json} of a clip");
+    }
+    let error = block_on(session.encode_for(&[Task::Nlvr2], &images)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TaskUnsupported, "{error}");
 }
 
 #[test]
@@ -168,13 +208,7 @@ fn a_picture_of_an_earlier_session_is_refused() {
     let device = device();
     let mut session = alone("caption", &device);
     let picture = block_on(session.encode(&pictures()[0])).unwrap();
-    let (config, mut checkpoint) = open("vqa");
-    let name = "vision_model.post_layernorm.bias";
-    let tensor = checkpoint.tensors[name].clone();
-    let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), tensor.elements()).flatten().collect();
-    let ones = blip_web::weights::StoredTensor::new(tensor.shape, tensor.dtype, move || Ok(ones.clone()));
-    checkpoint.tensors.insert(name.to_owned(), ones);
-    session.add(vec![Part::from_checkpoint(&config, &checkpoint, &vocab(), &device).unwrap()]).unwrap();
+    session.add(vec![with_another_encoder("vqa", "vision_model.post_layernorm.bias", 1.0, &device)]).unwrap();
     assert_eq!(ask(&session, REQUESTS[2].1, &[picture]).unwrap_err().kind(), ErrorKind::BadOption);
 }
 

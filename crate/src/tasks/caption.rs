@@ -136,7 +136,7 @@ impl Session {
         on_progress: &mut dyn FnMut(CaptionProgress) -> Control,
     ) -> Result<Captions> {
         let start = now_ms();
-        let picture = self.encode(image).await?;
+        let picture = self.encode_video_for(&[Task::Caption], std::slice::from_ref(image)).await?;
         let encode = now_ms() - start;
         let mut captions = self.caption_picture(&picture, options, on_progress).await?;
         captions.ms.encode = encode;

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::encode::sequence;
 use super::matching::{Convention, OnStep, step};
-use super::part::{Part, Task};
+use super::part::Task;
 use super::picture::Picture;
-use super::session::{Session, sequence};
+use super::session::Session;
 use crate::model::TextMode;
 use crate::{Error, ErrorKind, Result};
 
@@ -130,7 +131,7 @@ impl Session {
         output: EmbedOutput,
         on_step: OnStep<'_>,
     ) -> Result<Vec<Embedding>> {
-        let part = self.text_part()?;
+        let part = self.part(self.text_task()?)?;
         let missing = || Error::new(ErrorKind::TaskUnsupported, "this model has no text encoder");
         let encoder = part.model.text_encoder.as_ref().ok_or_else(missing)?;
         let total = pictures.len() * options.texts.len();
@@ -153,9 +154,20 @@ impl Session {
         Ok(found)
     }
 
-    /// The model whose text encoder was trained for comparing, or else for questions.
-    fn text_part(&self) -> Result<&Part> {
-        self.part(Task::Itm).or_else(|_| self.part(Task::Itc)).or_else(|_| self.part(Task::Vqa))
+    /// What the text encoder was trained for: for comparing, or else for questions.
+    fn text_task(&self) -> Result<Task> {
+        let known = [Task::Itm, Task::Itc].into_iter().find(|task| self.part(*task).is_ok());
+        known.map_or_else(|| self.part(Task::Vqa).map(|_| Task::Vqa), Ok)
+    }
+
+    /// What pictures are looked at for; nothing in particular where any image encoder will do.
+    pub(super) fn embed_tasks(&self, options: &EmbedOptions) -> Result<Vec<Task>> {
+        Ok(match (options.kind, options.output.unwrap_or(EmbedOutput::Projection)) {
+            (EmbedKind::Image, EmbedOutput::Projection) => vec![Task::Itc],
+            (EmbedKind::Image, _) if self.part(Task::Itc).is_ok() => vec![Task::Itc],
+            (EmbedKind::Image, _) | (EmbedKind::Text, _) => Vec::new(),
+            (EmbedKind::Multimodal, _) => vec![self.text_task()?],
+        })
     }
 }
 

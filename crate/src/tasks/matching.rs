@@ -156,7 +156,7 @@ impl Session {
     }
 
     /// Which heads to use.
-    fn heads(&self, wanted: Option<&[Head]>) -> Result<(bool, bool)> {
+    pub(super) fn heads(&self, wanted: Option<&[Head]>) -> Result<(bool, bool)> {
         let Some(wanted) = wanted else {
             let (itm, itc) = (self.part(Task::Itm), self.part(Task::Itc).is_ok());
             return if itc { Ok((itm.is_ok(), true)) } else { itm.map(|_| (true, false)) };

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::encode::sequence;
 use super::matching::{OnStep, cut, probability, step};
 use super::part::Task;
 use super::picture::Picture;
-use super::session::{Session, sequence};
+use super::session::Session;
 use crate::model::{Grounding, TextMode, integers};
 use crate::tokenizer::pre_caption;
 use crate::{Error, ErrorKind, Result};

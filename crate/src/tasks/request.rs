@@ -9,9 +9,10 @@ use super::classify::ClassifyOptions;
 use super::dialogue::DialogueOptions;
 use super::embed::EmbedOptions;
 use super::explain::{ExplainOptions, Maps};
-use super::matching::MatchOptions;
+use super::matching::{Head, MatchOptions};
 use super::nlvr2::Nlvr2Options;
 use super::options;
+use super::part::Task;
 use super::picture::Picture;
 use super::session::Session;
 use crate::generate::Control;
@@ -93,6 +94,30 @@ impl Request {
 }
 
 impl Session {
+    /// The tasks whose image encoders a request looks at pictures with, for
+    /// [`encode_for`](Self::encode_for); none where any will do.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TaskUnsupported`] where the request leaves the choice and there is nothing to choose.
+    pub fn tasks_of(&self, request: &Request) -> Result<Vec<Task>> {
+        Ok(match request {
+            Request::Caption(options) if options.match_score => vec![Task::Caption, Task::Itm],
+            Request::Caption(_) => vec![Task::Caption],
+            Request::Ask(_) => vec![Task::Vqa],
+            Request::Match(options) => {
+                let (itm, itc) = self.heads(options.heads.as_deref())?;
+                [(itm, Task::Itm), (itc, Task::Itc)].into_iter().filter(|one| one.0).map(|one| one.1).collect()
+            }
+            Request::Classify(options) => vec![match options.head {
+                Head::Itm => Task::Itm,
+                Head::Itc => Task::Itc,
+            }],
+            Request::Embed(options) => self.embed_tasks(options)?,
+            Request::Explain(_) | Request::Dialogue(_) => vec![Task::Itm],
+            Request::Nlvr2(_) => vec![Task::Nlvr2],
+        })
+    }
+
     /// Does what a request asks, for each of the pictures.
     ///
     /// # Errors
@@ -103,6 +128,8 @@ impl Session {
         pictures: &[Picture],
         on_event: &mut dyn FnMut(Event<'_>) -> Control,
     ) -> Result<Answer> {
+        // What was encoded for another task, side by side.
+        self.look(&self.tasks_of(request)?, pictures).await?;
         let mut floats = Vec::new();
         let json = match request {
             Request::Caption(options) => {

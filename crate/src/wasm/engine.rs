@@ -38,6 +38,7 @@ struct EncodeOptions {
     #[serde(flatten)]
     image: serde_json::Map<String, serde_json::Value>,
     video: bool,
+    tasks: Vec<Task>,
 }
 
 /// What is loaded.
@@ -202,12 +203,16 @@ impl Engine {
     }
 
     /// Encodes images side by side, as many as fit: each a `Uint8Array` with a file's bytes, or
-    /// `{rgba, width, height}` with straight alpha, row by row. JSON options `applyExif`, `alpha`, and
-    /// `video` for the frames of one clip. Returns a handle each, or one for a clip.
-    pub async fn encode(&self, images: Array, options: String) -> Answer<Vec<u32>> {
+    /// `{rgba, width, height}` with straight alpha, row by row. JSON options `applyExif`, `alpha`, `video`
+    /// for the frames of one clip, and `tasks` that they will be asked for. Returns a handle each, or one
+    /// for a clip.
+    ///
+    /// The image encoders that run are those of `request`, or else of `tasks`, or else the first one; others
+    /// follow when they are needed.
+    pub async fn encode(&self, images: Array, options: String, request: Option<String>) -> Answer<Vec<u32>> {
         let encoded = async {
             let bad = |e| Error::new(ErrorKind::BadOption, "options").with_source(e);
-            let EncodeOptions { image, video } = serde_json::from_str(&options).map_err(bad)?;
+            let EncodeOptions { image, video, tasks } = serde_json::from_str(&options).map_err(bad)?;
             let options: ImageOptions = serde_json::from_value(image.into()).map_err(bad)?;
             if !video && images.length() as usize > BATCH {
                 let message = format!("{} images at once, expected at most {BATCH}", images.length());
@@ -217,10 +222,14 @@ impl Engine {
                 images.iter().map(|image| picture(&image, &options)).collect::<Result<_>>()?;
             drop(images);
             let session = self.session();
+            let tasks = match request {
+                Some(request) => session.tasks_of(&Request::from_json(&request)?)?,
+                None => tasks,
+            };
             if video {
-                return Ok(vec![session.encode_video(&pictures).await?]);
+                return Ok(vec![session.encode_video_for(&tasks, &pictures).await?]);
             }
-            session.encode_many(&pictures).await
+            session.encode_for(&tasks, &pictures).await
         };
         let encoded = encoded.await.map_err(to_js)?;
         let mut pictures = self.pictures.borrow_mut();
