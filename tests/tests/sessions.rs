@@ -160,6 +160,20 @@ fn only_the_image_encoder_that_a_task_looks_with_is_run() {
 }
 
 #[test]
+fn the_frames_of_a_long_clip_are_what_each_is_alone() {
+    let device = device();
+    let session = alone("itm", &device);
+    let images: Vec<RgbImage> = pictures().into_iter().cycle().take(19).collect();
+    let tokens = r#"{"task":"embed","kind":"image","output":"tokens"}"#;
+    let alone = ask(&session, tokens, &block_on(session.encode_many(&images)).unwrap()).unwrap();
+    let clip = block_on(session.encode_video(&images)).unwrap();
+    assert_eq!(clip.frames(), 19);
+    assert_eq!(ask(&session, tokens, &[clip]).unwrap().floats, [alone.floats.concat()]);
+    let too_many: Vec<RgbImage> = images.into_iter().cycle().take(33).collect();
+    assert_eq!(block_on(session.encode_video(&too_many)).unwrap_err().kind(), ErrorKind::BadOption);
+}
+
+#[test]
 fn models_for_some_tasks_leave_the_others_to_each_other() {
     let device = device();
     // Both of these match texts.

@@ -14,11 +14,16 @@ use crate::kernels;
 use crate::model::{Grounding, Med};
 use crate::{Error, ErrorKind, Result};
 
-/// The most pictures that are encoded side by side: what they need grows with their number.
+/// The most pictures, or frames of a clip, that are encoded side by side: what they need grows with their
+/// number.
 pub const BATCH: usize = 8;
 
 /// The most frames of a clip; the reference uses 8 for retrieval and 16 for questions.
 pub const FRAMES: usize = 32;
+
+/// The most frames whose keys and values are kept with a picture. Those of one frame are 42 MB of floats for
+/// each text network of BLIP base (spec §11.2); for a longer clip they are computed at every question.
+const KEPT_FRAMES: usize = 8;
 
 impl Session {
     /// Runs the vision encoder on a picture, resized to the model's square as in the reference.
@@ -115,6 +120,8 @@ impl Session {
 
     /// Keys and values over a picture's tokens for a part's text encoder. All frames are one sequence.
     ///
+    /// Those of a picture, and of a clip of up to eight frames, are computed once.
+    ///
     /// # Errors
     /// As [`tokens`](Self::tokens), and [`ErrorKind::TaskUnsupported`] without a text encoder.
     pub async fn grounding(&self, picture: &Picture, part: &Part) -> Result<Grounding> {
@@ -147,7 +154,9 @@ impl Session {
         let reader = reader.ok_or_else(missing)?;
         let tokens = sequence(self.tokens(picture, part).await?);
         let grounding = Grounding::new(reader.cross_kv(tokens));
-        picture.keep_grounding(place, grounding.clone());
+        if picture.frames() <= KEPT_FRAMES {
+            picture.keep_grounding(place, grounding.clone());
+        }
         Ok(grounding)
     }
 
@@ -206,7 +215,12 @@ impl Session {
             }
             for (clip, squares) in clips {
                 let squares: Vec<&RgbImage> = squares.iter().collect();
-                clip.keep_tokens(tower.index, self.run_tower(tower, &squares).await?);
+                let (first, later) = squares.split_at(BATCH.min(squares.len()));
+                let mut tokens = self.run_tower(tower, first).await?;
+                for batch in later.chunks(BATCH) {
+                    tokens = stacked(tokens, self.run_tower(tower, batch).await?);
+                }
+                clip.keep_tokens(tower.index, tokens);
             }
         }
         Ok(())
@@ -237,6 +251,14 @@ impl Session {
 pub(super) fn sequence(tokens: Tensor<3>) -> Tensor<3> {
     let [frames, count, width] = tokens.dims();
     kernels::view(tokens, [1, frames * count, width])
+}
+
+/// One batch behind another: `[a, tokens, dim]` and `[b, tokens, dim]` to `[a + b, tokens, dim]`.
+pub(super) fn stacked(first: Tensor<3>, second: Tensor<3>) -> Tensor<3> {
+    let ([before, count, width], [behind, ..]) = (first.dims(), second.dims());
+    let flat = |x: Tensor<3>, batch: usize| kernels::view(x, [1, batch * count * width]);
+    let both = kernels::join(flat(first, before), flat(second, behind));
+    kernels::view(both, [before + behind, count, width])
 }
 
 /// Some of a batch: `[batch, tokens, dim]` to `[some, tokens, dim]`.
