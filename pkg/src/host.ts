@@ -8,7 +8,7 @@
  * It runs in the worker, or in the page for `worker: false`; it knows neither.
  */
 
-import type { OnEvent, StartModule } from "./engine.js";
+import { BATCH, type OnEvent, type StartModule } from "./engine.js";
 import type { GalleryEngine } from "./gallery-engine.js";
 import { Encoder, Picture } from "./pictures.js";
 import { openModels } from "./plan.js";
@@ -202,7 +202,7 @@ export class EngineHost {
     const results: unknown[] = [];
     const floats: Float32Array[] = [];
     const json = JSON.stringify(request);
-    const groups = isShared(request) ? [pictures] : pictures.map((picture) => [picture]);
+    const groups = grouped(request, pictures);
     let first = 0;
     try {
       for (const group of groups) {
@@ -263,10 +263,16 @@ export class EngineHost {
   }
 }
 
-/** Requests whose texts are encoded once for all pictures, or that are about all of them together. */
-function isShared(request: TaskRequest): boolean {
-  if (request.task === "classify") return request["head"] !== "itm";
-  return request.task === "embed" || request.task === "nlvr2";
+/**
+ * Pictures that the engine is asked about together: all where they are one question; where it only reads texts or
+ * tokens, as many as are encoded together, since no more of them should be held at a time; else one by one.
+ */
+function grouped(request: TaskRequest, pictures: readonly Picture[]): Picture[][] {
+  const { task, head } = request as TaskRequest & { readonly head?: unknown };
+  const size = task === "nlvr2" ? pictures.length : task === "embed" || (task === "classify" && head !== "itm") ? BATCH : 1;
+  // A request may be about texts alone.
+  if (pictures.length === 0) return size === 1 ? [] : [[]];
+  return Array.from({ length: Math.ceil(pictures.length / size) }, (_, index) => pictures.slice(index * size, (index + 1) * size));
 }
 
 function collect([json, ...floats]: readonly [string, ...Float32Array[]], results: unknown[], all: Float32Array[]): void {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { EngineHost } from "../dist/host.js";
 import { FakeEngine, fakeModule, serveModel, starting } from "./fake-engine.mjs";
-import { image } from "./instance.mjs";
+import { image, settle } from "./instance.mjs";
 
 let restore;
 beforeEach(() => (restore = serveModel()));
@@ -30,6 +30,34 @@ async function host(overrides = {}) {
 }
 
 const payload = (size) => ({ kind: "encoded", bytes: image(size) });
+
+test("however many images a request is about, a few are held at a time", async () => {
+  const groups = [];
+  let most = 0;
+  const run = function (json, handles, ...rest) {
+    groups.push(handles.length);
+    most = Math.max(most, this.pictures.size);
+    return FakeEngine.prototype.run.call(this, json, handles, ...rest);
+  };
+  const { call, engines } = await host({ run });
+  const pictures = Array.from({ length: 50 }, (_, index) => payload(index + 1));
+  for (const [request, size] of [
+    [{ task: "classify", labels: ["cat", "dog"] }, 8],
+    [{ task: "classify", labels: ["cat", "dog"], head: "itm" }, 1],
+    [{ task: "embed", kind: "image" }, 8],
+    [{ task: "caption" }, 1],
+  ]) {
+    [groups.length, most] = [0, 0];
+    const { results } = await call({ type: "run", request, pictures, options: {} });
+    assert.equal(results.length, 50);
+    assert.deepEqual([...new Set(groups)].sort(), size === 8 ? [2, 8] : [1], JSON.stringify(request));
+    assert.ok(most <= 16, `${most} pictures at a time`);
+  }
+  const { results } = await call({ type: "run", request: { task: "classify", labels: ["cat"] }, pictures, options: {} });
+  assert.deepEqual(results.map(([{ picture }]) => picture), pictures.map(({ bytes }) => `bytes:${bytes.length}`));
+  await settle();
+  assert.equal(engines[0].pictures.size, 0);
+});
 
 test("what is about several images or about none is one question", async () => {
   const { call, log } = await host();
