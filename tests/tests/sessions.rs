@@ -177,7 +177,8 @@ fn the_frames_of_a_long_clip_are_what_each_is_alone() {
 fn models_for_some_tasks_leave_the_others_to_each_other() {
     let device = device();
     // Both of these match texts.
-    let (mut one, mut other) = (vec![part("caption", &device), part("itm", &device)], vec![part("itm", &device)]);
+    let (mut one, mut other) =
+        (vec![part("caption", &device), part("itm", &device)], vec![part("itm", &device)]);
     Part::keep(&mut one, &[Task::Caption, Task::Itc]).unwrap();
     Part::keep(&mut other, &[Task::Itm]).unwrap();
     let error = Part::keep(&mut other, &[Task::Itm, Task::Vqa]).unwrap_err();
@@ -282,6 +283,53 @@ fn every_long_call_can_be_cancelled() {
         let error = block_on(session.answer(&request, &pictures, &mut cancel)).unwrap_err();
         assert_eq!((error.kind(), events), (ErrorKind::Aborted, 1), "{request:?}");
     }
+}
+
+#[test]
+fn texts_are_read_once_for_many_pictures() {
+    let device = device();
+    let mut session = alone("itm", &device);
+    let pictures = block_on(session.encode_many(&pictures())).unwrap();
+    // Sixteen are read side by side.
+    let texts: Vec<String> = (0..40).map(|nth| "dog ".repeat(1 + nth % 5) + "cat").collect();
+    let json = |task: &str, rest: serde_json::Value| {
+        let mut request = serde_json::json!({"task": task});
+        request.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        Request::from_json(&request.to_string()).unwrap()
+    };
+    let steps = |session: &Session, request: &Request, pictures: &[Picture]| {
+        let mut steps = 0;
+        let mut count = |_: Event<'_>| {
+            steps += 1;
+            Control::Continue
+        };
+        (block_on(session.answer(request, pictures, &mut count)).unwrap(), steps)
+    };
+    let request = json("match", serde_json::json!({"texts": texts, "heads": ["itc"]}));
+    let (all, count) = steps(&session, &request, &pictures);
+    assert_eq!(count, 3 + 1 + 1, "three batches for the first picture");
+    let results: serde_json::Value = serde_json::from_str(&all.json).unwrap();
+    for (nth, picture) in pictures.iter().enumerate() {
+        let (one, count) = steps(&session, &request, std::slice::from_ref(picture));
+        assert_eq!(count, 1, "they are known from the call before");
+        let one: serde_json::Value = serde_json::from_str(&one.json).unwrap();
+        assert_eq!(one["results"][0], results["results"][nth]);
+    }
+    // Of another convention, or other texts, they are others.
+    let fresh = alone("itm", &device);
+    let own = block_on(fresh.encode_many(&self::pictures())).unwrap();
+    let other = json("match", serde_json::json!({"texts": texts, "heads": ["itc"], "convention": "hf"}));
+    let labels = json("classify", serde_json::json!({"labels": texts}));
+    for (request, expected) in
+        [(&other, 3 + 1 + 1), (&labels, 3 + 3), (&labels, 1 + 3), (&request, 3 + 1 + 1)]
+    {
+        let (found, count) = steps(&session, request, &pictures);
+        assert_eq!(count, expected, "{request:?}");
+        assert_eq!(found, block_on(fresh.answer(request, &own, &mut |_| Control::Continue)).unwrap());
+    }
+    // Another model has other features of them.
+    session.add(vec![part("caption", &device)]).unwrap();
+    assert_eq!(steps(&session, &request, &pictures).1, 3 + 1 + 1);
 }
 
 /// The model directory of one checkpoint: its manifest and its weights.

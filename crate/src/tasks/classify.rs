@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::matching::{Convention, Head, OnStep, dot, probability, softmax, unit};
+use super::features::{dot, unit};
+use super::matching::{Convention, Head, OnStep, probability, softmax, step};
 use super::picture::Picture;
 use super::session::Session;
 use crate::{Error, ErrorKind, Result};
@@ -88,29 +89,29 @@ impl Session {
         let texts = options.texts()?;
         let each = options.templates.len();
         let mut results = Vec::with_capacity(pictures.len());
-        let mut features: Vec<Vec<f32>> = Vec::new();
-        if options.head == Head::Itc {
-            let all = self.text_features(&texts, options.convention, on_step).await?;
-            // The mean of a label's sentences, as zero-shot classifiers are made.
-            features.extend(all.chunks_exact(each).map(|sentences| {
-                let mut mean = vec![0.0; sentences[0].len()];
-                for sentence in sentences {
-                    mean.iter_mut().zip(sentence).for_each(|(sum, x)| *sum += x);
-                }
-                unit(&mut mean);
-                mean
-            }));
-        }
-        for picture in pictures {
+        // Pictures and clips read different numbers of words.
+        let mut features: [Option<Vec<Vec<f32>>>; 2] = [None, None];
+        for (nth, picture) in pictures.iter().enumerate() {
+            let total = pictures.len() * texts.len();
+            let mut on_text = |done: usize, _: usize| on_step(nth * texts.len() + done, total);
             let (scores, odds): (Vec<f32>, Vec<f64>) = if options.head == Head::Itc {
+                let (convention, frames) = (options.convention, picture.frames());
+                let features = match &mut features[usize::from(frames > 1)] {
+                    Some(features) => features,
+                    unknown => {
+                        let all = self.known_text_features(&texts, convention, frames, &mut on_text).await?;
+                        unknown.insert(all.chunks_exact(each).map(mean).collect())
+                    }
+                };
                 let image = self.image_feature(picture).await?;
+                step(&mut on_text, texts.len(), texts.len())?;
                 let cosine = |feature: &Vec<f32>| {
                     let cosine = dot(&image, feature);
                     (cosine, f64::from(cosine / options.temperature))
                 };
                 features.iter().map(cosine).unzip()
             } else {
-                let logits = self.itm_logits(picture, &texts, options.convention, on_step).await?;
+                let logits = self.itm_logits(picture, &texts, options.convention, &mut on_text).await?;
                 let mean = |sentences: &[[f32; 2]]| {
                     let sum: f64 = sentences.iter().map(|logits| f64::from(probability(*logits))).sum();
                     let mean = sum / each as f64;
@@ -132,6 +133,16 @@ impl Session {
         }
         Ok(results)
     }
+}
+
+/// The mean of a label's sentences, of unit length, as zero-shot classifiers are made.
+fn mean(sentences: &[Vec<f32>]) -> Vec<f32> {
+    let mut mean = vec![0.0; sentences[0].len()];
+    for sentence in sentences {
+        mean.iter_mut().zip(sentence).for_each(|(sum, x)| *sum += x);
+    }
+    unit(&mut mean);
+    mean
 }
 
 #[cfg(test)]

@@ -143,7 +143,8 @@ impl Session {
             };
             let mode = if grounding.is_some() { TextMode::Grounded } else { TextMode::Unimodal };
             for text in &options.texts {
-                let ids = options.convention.ids(part, text, grounding.is_some())?;
+                let frames = picture.map_or(1, Picture::frames);
+                let ids = options.convention.ids(part, text, grounding.is_some(), frames)?;
                 let (ids, _) = self.padded(&[ids], part.config.text_config.pad_token_id);
                 let states = encoder.forward(ids, None, grounding.as_ref(), mode);
                 let width = states.dims()[2];

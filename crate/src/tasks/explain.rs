@@ -108,7 +108,7 @@ impl Session {
             let message = format!("option layer is {layer}, this model's last layer is {}", depth - 1);
             return Err(Error::new(ErrorKind::BadOption, message));
         }
-        let ids = options.convention.ids(part, &options.text, true)?;
+        let ids = options.convention.ids(part, &options.text, true, picture.frames())?;
         if ids.len() < 3 {
             return Err(Error::new(ErrorKind::BadOption, "option text has no words to look for"));
         }

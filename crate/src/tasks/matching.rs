@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::features::dot;
 use super::part::{Part, Task};
 use super::picture::Picture;
 use super::session::Session;
@@ -16,7 +17,7 @@ use crate::{Error, ErrorKind, Result};
 #[serde(rename_all = "lowercase")]
 pub enum Convention {
     /// The original repository's evaluation, which is how the models were trained: cleaned text, 30
-    /// words, 35 tokens, `[ENC]` first where the text looks at the image.
+    /// words (for clips 40), 35 tokens, `[ENC]` first where the text looks at the image.
     #[default]
     Orig,
     /// transformers: the text as it is, `[CLS]` first everywhere. The original's stand-alone ITM class
@@ -30,23 +31,34 @@ pub enum Convention {
 const LONGEST: usize = 35;
 
 impl Convention {
-    /// Ids of a text, for the image-grounded encoder if `grounded` and the unimodal one otherwise.
+    /// Ids of a text that is about a picture, or a clip of so many frames: for the image-grounded encoder
+    /// if `grounded`, and the unimodal one otherwise.
     ///
     /// # Errors
     /// [`ErrorKind::BadOption`] for text longer than the tokenizer reads.
-    pub fn ids(self, part: &Part, text: &str, grounded: bool) -> Result<Vec<u32>> {
+    pub fn ids(self, part: &Part, text: &str, grounded: bool, frames: usize) -> Result<Vec<u32>> {
         let tokenizer = &part.tokenizer;
         let positions = part.config.text_config.max_position_embeddings;
-        let (mut ids, longest) = match self {
-            Self::Orig => (tokenizer.encode(&pre_caption(text, 30))?, LONGEST),
-            Self::Lavis => (tokenizer.encode(&pre_caption(text, 50))?, LONGEST),
-            Self::Hf => (tokenizer.encode(text)?, positions),
+        let (mut ids, longest) = match self.words(frames) {
+            Some(words) => (tokenizer.encode(&pre_caption(text, words))?, LONGEST),
+            None => (tokenizer.encode(text)?, positions),
         };
         cut(&mut ids, longest.min(positions), tokenizer);
         if grounded && self != Self::Hf {
             ids[0] = tokenizer.enc();
         }
         Ok(ids)
+    }
+
+    /// How many words of a cleaned text are read beside so many frames (spec §3.6); `None` where it is not
+    /// cleaned.
+    pub(super) fn words(self, frames: usize) -> Option<usize> {
+        match self {
+            Self::Orig if frames > 1 => Some(40),
+            Self::Orig => Some(30),
+            Self::Lavis => Some(50),
+            Self::Hf => None,
+        }
     }
 }
 
@@ -113,7 +125,7 @@ pub struct ItmScore {
 pub type OnStep<'a> = &'a mut dyn FnMut(usize, usize) -> Control;
 
 /// Texts that are encoded side by side.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 impl Session {
     /// Compares a picture with texts.
@@ -139,7 +151,8 @@ impl Session {
         let cosines = match itc {
             true => {
                 let image = self.image_feature(picture).await?;
-                let features = self.text_features(texts, options.convention, on_step).await?;
+                let (convention, frames) = (options.convention, picture.frames());
+                let features = self.known_text_features(texts, convention, frames, on_step).await?;
                 Some(features.iter().map(|feature| dot(&image, feature)).collect::<Vec<f32>>())
             }
             false => None,
@@ -192,74 +205,15 @@ impl Session {
         let grounding = self.grounding(picture, part).await?;
         let mut found = Vec::with_capacity(texts.len());
         for batch in texts.chunks(BATCH) {
-            let (ids, pads) = self.batch(part, batch, convention, true)?;
+            let ids: Result<Vec<Vec<u32>>> =
+                batch.iter().map(|text| convention.ids(part, text, true, picture.frames())).collect();
+            let (ids, pads) = self.padded(&ids?, part.config.text_config.pad_token_id);
             let states = encoder.forward(ids, pads, Some(&grounding), TextMode::Grounded);
             let logits = self.read_finite(head.forward(states)).await?;
             found.extend(logits.as_chunks::<2>().0);
             step(on_step, found.len(), texts.len())?;
         }
         Ok(found)
-    }
-
-    /// ITC's feature of a picture, of unit length. Of a clip: the mean of its frames' projections,
-    /// brought to unit length (spec §6.3).
-    ///
-    /// # Errors
-    /// [`ErrorKind::TaskUnsupported`] without a network for ITC, and what the device fails with.
-    pub async fn image_feature(&self, picture: &Picture) -> Result<Vec<f32>> {
-        let part = self.part(Task::Itc)?;
-        let Some(head) = &part.model.itc else {
-            return Err(Error::new(ErrorKind::Internal, "a network for itc has its projections"));
-        };
-        let tokens = self.tokens(picture, part).await?;
-        if picture.frames() == 1 {
-            return self.read_finite(head.image_features(tokens)).await;
-        }
-        let projections = self.read_finite(head.image_projections(tokens)).await?;
-        let width = projections.len() / picture.frames();
-        let mut mean = vec![0.0; width];
-        for frame in projections.chunks_exact(width) {
-            mean.iter_mut().zip(frame).for_each(|(sum, x)| *sum += x / picture.frames() as f32);
-        }
-        unit(&mut mean);
-        Ok(mean)
-    }
-
-    /// ITC's features of texts, of unit length.
-    ///
-    /// # Errors
-    /// As [`image_feature`](Self::image_feature), and [`ErrorKind::Aborted`] when cancelled.
-    pub async fn text_features(
-        &self,
-        texts: &[String],
-        convention: Convention,
-        on_step: OnStep<'_>,
-    ) -> Result<Vec<Vec<f32>>> {
-        let part = self.part(Task::Itc)?;
-        let (Some(encoder), Some(head)) = (&part.model.text_encoder, &part.model.itc) else {
-            return Err(Error::new(ErrorKind::Internal, "a network for itc has an encoder and projections"));
-        };
-        let mut found = Vec::with_capacity(texts.len());
-        for batch in texts.chunks(BATCH) {
-            let (ids, pads) = self.batch(part, batch, convention, false)?;
-            let states = encoder.forward(ids, pads, None, TextMode::Unimodal);
-            let features = self.read_finite(head.text_features(states)).await?;
-            found.extend(features.chunks_exact(features.len() / batch.len()).map(<[f32]>::to_vec));
-            step(on_step, found.len(), texts.len())?;
-        }
-        Ok(found)
-    }
-
-    fn batch(
-        &self,
-        part: &Part,
-        texts: &[String],
-        convention: Convention,
-        grounded: bool,
-    ) -> Result<(Tensor<2, Int>, Option<Tensor<2, Int>>)> {
-        let ids: Result<Vec<Vec<u32>>> =
-            texts.iter().map(|text| convention.ids(part, text, grounded)).collect();
-        Ok(self.padded(&ids?, part.config.text_config.pad_token_id))
     }
 
     /// Sequences side by side, `[batch, longest]`, and where they are padded.
@@ -313,14 +267,4 @@ pub(super) fn softmax(scores: &[f64]) -> Vec<f64> {
     let exponentials: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
     let sum: f64 = exponentials.iter().sum();
     exponentials.iter().map(|x| x / sum).collect()
-}
-
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
-}
-
-/// Brings a vector to unit length, as the reference does it.
-pub(super) fn unit(vector: &mut [f32]) {
-    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
-    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
 }

@@ -11,6 +11,7 @@ mod dialogue;
 mod embed;
 mod encode;
 mod explain;
+mod features;
 mod gallery;
 mod matching;
 mod nlvr2;

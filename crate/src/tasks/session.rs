@@ -1,5 +1,6 @@
 //! Models that are ready to be asked.
 
+use super::features::KnownTexts;
 use super::part::{ModelLoader, Part, Task, find};
 use super::picture::Identity;
 use crate::config::BlipConfig;
@@ -16,12 +17,14 @@ pub struct Session {
     pub(super) device: OpenDevice,
     /// Another one whenever parts change their places.
     pub(super) identity: Identity,
+    pub(super) texts: KnownTexts,
 }
 
 impl Session {
     /// A session without a model, on `device`.
     pub fn new(device: &OpenDevice) -> Self {
-        Self { parts: Vec::new(), device: device.clone(), identity: Identity::default() }
+        let (identity, texts) = (Identity::default(), KnownTexts::default());
+        Self { parts: Vec::new(), device: device.clone(), identity, texts }
     }
 
     /// Loads a model directory's files: verifies their digests, then builds the model.
@@ -72,6 +75,7 @@ impl Session {
             }
             served.extend(&part.tasks);
         }
+        self.texts = KnownTexts::default();
         for mut part in parts {
             part.index = self.parts.len();
             part.tower = part.index;
