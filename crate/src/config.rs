@@ -241,6 +241,10 @@ impl BlipConfig {
                 return Err(bad(format!("{name} is {value}, expected 1 to {limit}")));
             }
         }
+        // The first token of a text, and one after it.
+        if text.max_position_embeddings < 2 {
+            return Err(bad("text_config.max_position_embeddings is 1, expected at least 2".to_owned()));
+        }
         for (name, value, by, divisor) in [
             ("vision_config.hidden_size", vision.hidden_size, "heads", vision.num_attention_heads),
             ("text_config.hidden_size", text.hidden_size, "heads", text.num_attention_heads),
@@ -327,10 +331,11 @@ mod tests {
     #[test]
     fn inconsistent_dimensions_name_the_field() {
         type Edit = fn(&mut BlipConfig);
-        let edits: [(Edit, &str); 6] = [
+        let edits: [(Edit, &str); 7] = [
             (|c| c.text_config.num_attention_heads = 7, "text_config.hidden_size"),
             (|c| c.vision_config.patch_size = 17, "vision_config.image_size"),
             (|c| c.vision_config.num_hidden_layers = 0, "vision_config.num_hidden_layers"),
+            (|c| c.text_config.max_position_embeddings = 1, "text_config.max_position_embeddings"),
             (|c| c.text_config.hidden_act = "relu".into(), "text_config.hidden_act"),
             (|c| c.text_config.bos_token_id = 30_524, "bos_token_id"),
             (|c| c.vision_config.layer_norm_eps = f64::NAN, "vision_config.layer_norm_eps"),

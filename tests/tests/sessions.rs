@@ -5,9 +5,11 @@ use std::fs;
 use blip_web::config::BlipConfig;
 use blip_web::convert::{ModelDirectory, convert};
 use blip_web::device::{DeviceKind, OpenDevice, block_on};
-use blip_web::generate::Control;
+use blip_web::generate::{Control, GenerateConfig};
 use blip_web::image::{ImageOptions, decode};
-use blip_web::tasks::{Answer, Event, ModelLoader, Part, Picture, Request, Session, Task};
+use blip_web::tasks::{
+    Answer, CaptionOptions, Event, ModelLoader, Part, Picture, Request, Session, Task,
+};
 use blip_web::weights::manifest::FurtherNetwork;
 use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation, StoredTensor};
 use blip_web::{ErrorKind, Result};
@@ -286,6 +288,40 @@ fn every_long_call_can_be_cancelled() {
 }
 
 #[test]
+fn the_last_steps_of_a_call_can_be_cancelled_as_well() {
+    let device = device();
+    let mut session = Session::new(&device);
+    session.add(["caption", "itm"].map(|name| part(name, &device)).into()).unwrap();
+    let pictures = block_on(session.encode_many(&pictures())).unwrap();
+    let events = |request: &str, pictures: &[Picture], cancelled: usize| {
+        let mut events = 0;
+        let mut count = |_: Event<'_>| {
+            events += 1;
+            if events == cancelled { Control::Cancel } else { Control::Continue }
+        };
+        let request = Request::from_json(request).unwrap();
+        let answer = block_on(session.answer(&request, pictures, &mut count));
+        (events, answer.map_err(|error| error.kind()))
+    };
+    // Texts of labels are read at first; each of the pictures may be the last.
+    let classify = r#"{"task":"classify","labels":["dog","cat"],"templates":["a {}","the {}"]}"#;
+    let (all, answer) = events(classify, &pictures, 0);
+    assert!(answer.is_ok() && all > pictures.len(), "{all} steps");
+    for cancelled in 1..=all {
+        assert_eq!(events(classify, &pictures, cancelled), (cancelled, Err(ErrorKind::Aborted)));
+    }
+    // Captions are scored when their last token is there.
+    let caption = r#"{"task":"caption","maxLength":9}"#;
+    let (tokens, _) = events(caption, &pictures[..1], 0);
+    let scored = r#"{"task":"caption","maxLength":9,"matchScore":true}"#;
+    let (all, answer) = events(scored, &pictures[..1], 0);
+    assert!(answer.is_ok() && all > tokens, "{all} events, {tokens} of tokens");
+    for cancelled in tokens + 1..=all {
+        assert_eq!(events(scored, &pictures[..1], cancelled), (cancelled, Err(ErrorKind::Aborted)));
+    }
+}
+
+#[test]
 fn texts_are_read_once_for_many_pictures() {
     let device = device();
     let mut session = alone("itm", &device);
@@ -330,6 +366,47 @@ fn texts_are_read_once_for_many_pictures() {
     // Another model has other features of them.
     session.add(vec![part("caption", &device)]).unwrap();
     assert_eq!(steps(&session, &request, &pictures).1, 3 + 1 + 1);
+}
+
+#[test]
+fn a_model_that_reads_few_tokens_warms_up() {
+    let device = device();
+    for (name, table) in [
+        ("caption", "text_decoder.bert.embeddings.position_embeddings.weight"),
+        ("vqa", "text_decoder.bert.embeddings.position_embeddings.weight"),
+    ] {
+        let (mut config, mut checkpoint) = open(name);
+        config.text_config.max_position_embeddings = 6;
+        for (name, stored) in &mut checkpoint.tensors {
+            if name.ends_with("position_embeddings.weight") {
+                let width = stored.shape[1];
+                let bytes = stored.bytes().unwrap()[..6 * width * 4].to_vec();
+                *stored = StoredTensor::new(vec![6, width], stored.dtype, move || Ok(bytes.clone()));
+            }
+        }
+        assert!(checkpoint.tensors.contains_key(table), "{name}");
+        let mut session = Session::new(&device);
+        session.add(vec![Part::from_checkpoint(&config, &checkpoint, &vocab(), &device).unwrap()]).unwrap();
+        let mut steps = Vec::new();
+        let mut note = |done, _| {
+            steps.push(done);
+            Control::Continue
+        };
+        block_on(session.warm_up(&mut note)).unwrap();
+        assert!(steps.is_sorted() && steps.len() > 1, "{steps:?}");
+    }
+}
+
+#[test]
+fn options_out_of_their_range_are_no_panic() {
+    let device = device();
+    let session = alone("caption", &device);
+    let picture = block_on(session.encode(&pictures()[0])).unwrap();
+    let generate = GenerateConfig { num_captions: usize::MAX, ..GenerateConfig::default() };
+    let options = CaptionOptions { generate, ..CaptionOptions::default() };
+    let error =
+        block_on(session.caption_picture(&picture, &options, &mut |_| Control::Continue)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadOption, "{error}");
 }
 
 /// The model directory of one checkpoint: its manifest and its weights.

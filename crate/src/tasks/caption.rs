@@ -4,7 +4,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::decoder::ModelDecoder;
-use super::matching::Convention;
+use super::matching::{Convention, probability, step};
 use super::options;
 use super::part::Task;
 use super::picture::Picture;
@@ -145,6 +145,9 @@ impl Session {
 
     /// Captions a picture that is already encoded.
     ///
+    /// While captions are scored against the picture, `on_progress` is asked as well, with the first
+    /// caption as it is.
+    ///
     /// # Errors
     /// [`TaskUnsupported`](crate::ErrorKind::TaskUnsupported) when the model has no captioner,
     /// [`BadOption`](crate::ErrorKind::BadOption) for options it cannot follow,
@@ -160,6 +163,7 @@ impl Session {
             self.part(Task::Itm)?;
         }
         let text = &part.config.text_config;
+        options.generate.validate()?;
         options::check_length(&options.generate, text)?;
         let start = now_ms();
         let prompt = part.tokenizer.encode_prompt(options.prompt.as_deref())?;
@@ -167,7 +171,7 @@ impl Session {
         let ground = now_ms() - start;
         let mut decoder = ModelDecoder::new(&part.model, &self.device, grounding, text);
         // Samples grow side by side: the longest one counts.
-        let mut tokens = vec![0; options.generate.num_captions.max(1)];
+        let mut tokens = vec![0; options.generate.num_captions];
         let mut report = |progress: Progress<'_>| {
             tokens[progress.index] += 1;
             on_progress(CaptionProgress {
@@ -192,10 +196,13 @@ impl Session {
                 .iter()
                 .map(|caption| format!("{begin} {}", caption.text).trim().to_owned())
                 .collect();
-            let mut unheard = |_: usize, _: usize| Control::Continue;
-            let logits = self.itm_logits(picture, &texts, Convention::Orig, &mut unheard).await?;
+            let first = captions.first().map(|caption| caption.text.clone()).unwrap_or_default();
+            let mut ask = |_: usize, _: usize| on_progress(CaptionProgress { text: first.clone(), index: 0 });
+            // Before the matcher looks at the picture, which takes longer than all that follows.
+            step(&mut ask, 0, texts.len())?;
+            let logits = self.itm_logits(picture, &texts, Convention::Orig, &mut ask).await?;
             for (caption, logits) in captions.iter_mut().zip(logits) {
-                caption.match_score = Some(super::matching::probability(logits));
+                caption.match_score = Some(probability(logits));
             }
         }
         let text = captions.first().map(|caption| caption.text.clone()).unwrap_or_default();

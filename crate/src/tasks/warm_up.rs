@@ -5,7 +5,7 @@ use image::RgbImage;
 use super::ask::AskOptions;
 use super::caption::{CaptionOptions, CaptionProgress};
 use super::matching::{Convention, MatchOptions, OnStep, step};
-use super::part::Task;
+use super::part::{Part, Task};
 use super::picture::Picture;
 use super::session::Session;
 use crate::generate::{Control, GenerateConfig};
@@ -61,16 +61,12 @@ impl Session {
         Ok(())
     }
 
-    async fn attempt(
-        &self,
-        blank: &Picture,
-        trial: Trial,
-        go_on: &mut dyn FnMut() -> Control,
-    ) -> Result<()> {
+    async fn attempt(&self, blank: &Picture, trial: Trial, go_on: &mut dyn FnMut() -> Control) -> Result<()> {
         match trial {
             Trial::Caption(num_beams) => {
                 // Room for a caption of the usual length, of which only the beginning is written.
-                let generate = GenerateConfig { num_beams, min_length: 20, ..GenerateConfig::default() };
+                let usual = GenerateConfig { num_beams, min_length: 20, ..GenerateConfig::default() };
+                let generate = fitted(usual, self.part(Task::Caption)?);
                 let options = CaptionOptions { generate, ..CaptionOptions::default() };
                 let mut tokens = 0;
                 let mut enough = |_: CaptionProgress| {
@@ -85,7 +81,9 @@ impl Session {
                     events += 1;
                     if events < TOKENS { go_on() } else { Control::Cancel }
                 };
-                self.ask(blank, &AskOptions::new("a"), &mut enough).await.map(|_| ())
+                let mut options = AskOptions::new("a");
+                options.generate = fitted(options.generate, self.part(Task::Vqa)?);
+                self.ask(blank, &options, &mut enough).await.map(|_| ())
             }
             Trial::Match => {
                 let texts = vec!["a".to_owned()];
@@ -94,4 +92,10 @@ impl Session {
             }
         }
     }
+}
+
+/// The search within what a model reads.
+fn fitted(generate: GenerateConfig, part: &Part) -> GenerateConfig {
+    let max_length = generate.max_length.min(part.config.text_config.max_position_embeddings);
+    GenerateConfig { max_length, min_length: generate.min_length.min(max_length), ..generate }
 }
