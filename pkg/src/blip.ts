@@ -28,7 +28,7 @@ import {
   texts,
 } from "./options.js";
 import { askToKeep } from "./persist.js";
-import { BlipError, type CacheMode, type CreateMessage, type Dtype, type Progress, type TaskAnswer } from "./protocol.js";
+import { BlipError, type CacheMode, type CreateMessage, type Dtype, type DtypeName, DTYPES, type Progress, type TaskAnswer } from "./protocol.js";
 import type {
   AskResult,
   Availability,
@@ -76,7 +76,7 @@ export interface ModelOptions {
    * How the matrices of a repository's model are stored: `q4`, `q8` (default), `f16` or `f32`; both sides alike, or
    * each by itself, of which one that is left out is `q8`.
    */
-  dtype?: string | Partial<Dtype>;
+  dtype?: DtypeName | Partial<Dtype>;
   /**
    * Where weights are kept: `auto` (default) is the Cache API where there is one, else memory; `cache` the same, with
    * a `quota` event where there is none; `memory` for as long as the instance lives; `none` not at all.
@@ -427,8 +427,8 @@ function createMessage(options: CreateOptions): CreateMessage {
   oneOf("device", device, ["auto", "webgpu", "cpu"]);
   oneOf("cache", cache, ["auto", "cache", "memory", "none"]);
   for (const task of tasks ?? []) oneOf("tasks", task, TASKS);
-  const sides = typeof dtype === "string" ? { vision: dtype, text: dtype } : { vision: "q8", text: "q8", ...dtype };
-  for (const side of [sides.vision, sides.text]) oneOf("dtype", side, ["q4", "q8", "f16", "f32"]);
+  const sides: Dtype = typeof dtype === "string" ? { vision: dtype, text: dtype } : { vision: "q8", text: "q8", ...dtype };
+  for (const side of [sides.vision, sides.text]) oneOf("dtype", side, DTYPES);
   // Of the calling thread, not of the worker that will fetch them.
   const base = baseAddress();
   const address = (name: string, url: string | URL): string => {

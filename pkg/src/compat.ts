@@ -17,7 +17,7 @@
 import { Blip, type CreateOptions } from "./blip.js";
 import type { ImageInput } from "./calls.js";
 import type { AskOptions, GenerationOptions } from "./options.js";
-import { BlipError, type Progress } from "./protocol.js";
+import { BlipError, type DtypeName, type Progress } from "./protocol.js";
 
 /** A task that {@link pipeline} knows. */
 export type PipelineTask = "image-to-text" | "visual-question-answering" | "zero-shot-image-classification";
@@ -156,7 +156,7 @@ const TASKS = {
 } as const;
 
 /** Both, as ours. */
-const DTYPES: Readonly<Record<PipelineDtype, string>> = {
+const DTYPES: Readonly<Record<PipelineDtype, DtypeName>> = {
   fp32: "f32",
   fp16: "f16",
   q8: "q8",

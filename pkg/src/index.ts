@@ -58,7 +58,7 @@ export type {
   Nlvr2Options,
 } from "./options.js";
 export { type Colour, overlay, type OverlayOptions, overlayPixels, type OverlayPixels } from "./overlay.js";
-export { BlipError, type BlipErrorCode, type CacheMode, type Dtype, ERROR_CODES, type Progress } from "./protocol.js";
+export { BlipError, type BlipErrorCode, type CacheMode, type Dtype, type DtypeName, ERROR_CODES, type Progress } from "./protocol.js";
 export type {
   Answer,
   AskResult,

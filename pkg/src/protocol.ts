@@ -113,10 +113,18 @@ export interface EncodeRequest extends Readonly<ImageOptions> {
   readonly tasks?: readonly string[];
 }
 
-/** How matrices of a converted model are stored: `q4`, `q8`, `f16` or `f32`, by side. */
+/** How a matrix of a converted model can be stored. */
+export const DTYPES = ["q4", "q8", "f16", "f32"] as const;
+
+/** One of `DTYPES`. */
+export type DtypeName = (typeof DTYPES)[number];
+
+/** How the matrices of a converted model are stored, by side. */
 export interface Dtype {
-  readonly vision: string;
-  readonly text: string;
+  /** Those of the image encoder. */
+  readonly vision: DtypeName;
+  /** Those of the text networks and the heads. */
+  readonly text: DtypeName;
 }
 
 /** Where verified weights are kept: `auto` is the Cache API where there is one; `none` keeps nothing. */

@@ -1,5 +1,7 @@
 /** What the tasks answer. */
 
+import type { Dtype } from "./protocol.js";
+
 /** The answer for one image, or for each of several. */
 export type Each<Input, Answer> = Input extends readonly unknown[] ? Answer[] : Answer;
 
@@ -145,5 +147,5 @@ export interface Availability {
    */
   readonly gpuBytes?: number;
   /** How a converted model would be stored; a model with a manifest has its own. */
-  readonly dtype: { readonly vision: string; readonly text: string };
+  readonly dtype: Dtype;
 }

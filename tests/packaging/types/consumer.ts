@@ -1,6 +1,6 @@
 // What a consumer writes, and what the types must say about it.
 
-import { Blip, BlipError, type BlipErrorCode, type CaptionResult, type CreateOptions, ERROR_CODES } from "blip-web";
+import { Blip, BlipError, type BlipErrorCode, type CaptionResult, type CreateOptions, type DtypeName, ERROR_CODES } from "blip-web";
 import { pipeline } from "blip-web/compat";
 import { useBlip, useCaption } from "blip-web/react";
 
@@ -32,6 +32,13 @@ export async function tasks(file: File, canvas: HTMLCanvasElement): Promise<void
   await blip.caption(file, { beams: 3 });
   // @ts-expect-error A device that does not exist.
   await Blip.create({ device: "npu" });
+  // @ts-expect-error A precision that does not exist.
+  await Blip.create({ dtype: "q5" });
+  // @ts-expect-error Nor on one side.
+  await Blip.create({ dtype: { vision: "fp16" } });
+  const { dtype } = await Blip.availability({ dtype: "q4" });
+  const names: readonly DtypeName[] = [dtype.vision, dtype.text];
+  if (names.includes("f16")) return;
   // @ts-expect-error A question is needed.
   await blip.ask(file);
 
