@@ -10,8 +10,8 @@ export type { KnownTask };
 
 /**
  * How texts are prepared. `orig` (default) as the original code does, and as the models were trained: lower case,
- * without punctuation, 30 words, `[ENC]` first where text looks at an image. `lavis` is the same with 50 words. `hf`
- * is `transformers`: the text as it is, `[CLS]` first. Scores of different conventions differ.
+ * without punctuation, 30 words (beside a video 40), `[ENC]` first where text looks at an image. `lavis` is the same
+ * with 50 words. `hf` is `transformers`: the text as it is, `[CLS]` first. Scores of different conventions differ.
  */
 export type Convention = "orig" | "hf" | "lavis";
 
@@ -91,6 +91,11 @@ export interface AskOptions extends Omit<GenerationOptions, "prompt" | "numCapti
   candidates?: number;
   /** How the question is prepared, and which search is the default. */
   convention?: "orig" | "hf";
+  /**
+   * Of a video: the question looks at all frames together (`joint`, default), or at each frame by itself, and the
+   * answer at what came of all of them (`apart`). The paper can be read in both ways.
+   */
+  frames?: "joint" | "apart";
   /** Called after every token, as in `CaptionOptions`; never for ranked answers. */
   onToken?: (text: string, index: number, image: number) => void;
 }
@@ -168,7 +173,7 @@ const GENERATION = [
 /** The options that each task's request carries to the engine; those of pictures and calls are apart. */
 const NAMES = {
   caption: ["prompt", "numCaptions", ...GENERATION, "matchScore"] satisfies readonly (keyof CaptionOptions)[],
-  ask: [...GENERATION, "answers", "candidates", "convention"] satisfies readonly (keyof AskOptions)[],
+  ask: [...GENERATION, "answers", "candidates", "convention", "frames"] satisfies readonly (keyof AskOptions)[],
   match: ["heads", "convention"] satisfies readonly (keyof MatchOptions)[],
   classify: ["templates", "head", "temperature", "convention"] satisfies readonly (keyof ClassifyOptions)[],
   embed: ["output", "convention"] satisfies readonly (keyof EmbedOptions)[],

@@ -47,7 +47,7 @@ test("options that would do nothing beside the others are refused by name", () =
 });
 
 test("lists of texts are taken, and anything else in their place is not", () => {
-  assert.deepEqual(checkedOptions("ask", { answers: ["yes", "no"] }).request, { answers: ["yes", "no"] });
+  assert.deepEqual(checkedOptions("ask", { answers: ["yes", "no"], frames: "apart" }).request, { answers: ["yes", "no"], frames: "apart" });
   assert.deepEqual(texts("labels", ["a"]), ["a"]);
   for (const value of ["a", [1], undefined, null, {}]) assert.throws(() => texts("labels", value), { code: "bad-option", message: /`labels`/ });
   for (const value of [1, undefined, null, ["a"]]) assert.throws(() => text("question", value), { code: "bad-option", message: /`question`/ });

@@ -5,14 +5,17 @@ use std::fs;
 use blip_web::config::BlipConfig;
 use blip_web::convert::{ModelDirectory, convert};
 use blip_web::device::{DeviceKind, OpenDevice, block_on};
-use blip_web::generate::{Control, GenerateConfig};
+use blip_web::generate::{Control, GenerateConfig, Progress, generate};
 use blip_web::image::{ImageOptions, decode};
+use blip_web::model::{Grounding, TextMode, integers};
 use blip_web::tasks::{
-    Answer, CaptionOptions, Event, ModelLoader, Part, Picture, Request, Session, Task,
+    Answer, AskOptions, CaptionOptions, Event, Frames, ModelDecoder, ModelLoader, Part, Picture, Request,
+    Session, Task,
 };
 use blip_web::weights::manifest::FurtherNetwork;
 use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation, StoredTensor};
 use blip_web::{ErrorKind, Result};
+use burn::tensor::Tensor;
 use image::RgbImage;
 
 fn folder() -> std::path::PathBuf {
@@ -366,6 +369,53 @@ fn texts_are_read_once_for_many_pictures() {
     // Another model has other features of them.
     session.add(vec![part("caption", &device)]).unwrap();
     assert_eq!(steps(&session, &request, &pictures).1, 3 + 1 + 1);
+}
+
+#[test]
+fn a_question_about_the_frames_apart_is_its_states_beside_each_of_them() {
+    let device = device();
+    let session = alone("vqa", &device);
+    let part = session.part(Task::Vqa).unwrap();
+    let (encoder, decoder) = (part.model.text_encoder.as_ref().unwrap(), part.model.decoder().unwrap());
+    // More than are looked at side by side.
+    let frames: Vec<RgbImage> = pictures().into_iter().cycle().take(10).collect();
+    let clip = block_on(session.encode_video(&frames)).unwrap();
+    let mut options = AskOptions::new("what is it?");
+    let joint = block_on(session.ask(&clip, &options, &mut |_| Control::Continue)).unwrap();
+    options.frames = Frames::Apart;
+    let apart = block_on(session.ask(&clip, &options, &mut |_| Control::Continue)).unwrap();
+    assert_ne!(apart, joint);
+
+    let mut ids = part.tokenizer.encode("what is it?").unwrap();
+    ids[0] = part.tokenizer.enc();
+    let ids: Vec<i32> = ids.iter().map(|id| id.cast_signed()).collect();
+    let states = frames.iter().map(|frame| {
+        let picture = block_on(session.encode(frame)).unwrap();
+        let grounding = block_on(session.grounding(&picture, part)).unwrap();
+        let ids = integers(ids.clone(), [1, ids.len()], &device.device);
+        encoder.forward(ids, None, Some(&grounding), TextMode::Grounded)
+    });
+    let grounding = Grounding::new(decoder.cross_kv(Tensor::cat(states.collect(), 1)));
+    let text = &part.config.text_config;
+    let mut by_hand = ModelDecoder::new(&part.model, &device, grounding, text);
+    let prompt = part.tokenizer.encode_prompt(None).unwrap();
+    let mut go_on = |_: Progress<'_>| Control::Continue;
+    let end = text.sep_token_id;
+    let found = block_on(generate(&mut by_hand, &prompt, end, &options.generate, &mut go_on)).unwrap();
+    let words: Vec<String> = found.iter().map(|one| part.tokenizer.decode(&one.ids, true)).collect();
+    assert_eq!(apart.answers.iter().map(|one| one.text.clone()).collect::<Vec<_>>(), words);
+    assert!((apart.answers[0].log_prob - found[0].log_prob).abs() < 1e-4);
+    // A picture has one frame, and a question that is ranked is read in the same way.
+    let picture = block_on(session.encode(&frames[0])).unwrap();
+    let of =
+        |options: &AskOptions| block_on(session.ask(&picture, options, &mut |_| Control::Continue)).unwrap();
+    assert_eq!(of(&options), of(&AskOptions::new("what is it?")));
+    let ranked = |frames: &str| {
+        let rest = r#""question":"what is it?","answers":["a dog","yes","two"],"candidates":3"#;
+        let json = format!(r#"{{"task":"ask","frames":"{frames}",{rest}}}"#);
+        ask(&session, &json, std::slice::from_ref(&clip)).unwrap()
+    };
+    assert_ne!(ranked("joint"), ranked("apart"));
 }
 
 #[test]

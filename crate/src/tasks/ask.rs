@@ -1,8 +1,10 @@
 //! Questions about a picture: answers that are generated, or ranked out of a list (spec §4.9, §4.10).
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::decoder::ModelDecoder;
+use super::encode::{BATCH, sequence, some_of, stacked};
 use super::matching::{Convention, cut, softmax, step};
 use super::options;
 use super::part::{Part, Task};
@@ -25,8 +27,23 @@ pub struct AskOptions {
     pub candidates: usize,
     /// How the question is prepared: cleaned with `[ENC]` first, or as it is with `[CLS]`.
     pub convention: Convention,
+    /// How the question looks at the frames of a clip.
+    pub frames: Frames,
     /// How to search for a generated answer.
     pub generate: GenerateConfig,
+}
+
+/// How a question looks at the frames of a clip. The paper only says that their features are concatenated
+/// (§5.6), which can be read in both ways (spec §6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Frames {
+    /// At all of them together: their image tokens are one sequence.
+    #[default]
+    Joint,
+    /// At each by itself: the states of the question beside each frame are one sequence, which the answer
+    /// decoder reads.
+    Apart,
 }
 
 /// Candidates of the reference's evaluation.
@@ -44,6 +61,8 @@ struct Own {
     candidates: Option<usize>,
     #[serde(default)]
     convention: Convention,
+    #[serde(default)]
+    frames: Frames,
 }
 
 impl AskOptions {
@@ -55,6 +74,7 @@ impl AskOptions {
             answers: None,
             candidates: CANDIDATES,
             convention,
+            frames: Frames::default(),
             generate: search(convention),
         }
     }
@@ -62,8 +82,8 @@ impl AskOptions {
     /// # Errors
     /// [`ErrorKind::BadOption`].
     pub(super) fn from_object(mut rest: options::Object) -> Result<Self> {
-        let own = options::split(&mut rest, &["question", "answers", "candidates", "convention"]);
-        let Own { question, answers, candidates, convention } = options::read(own)?;
+        let own = options::split(&mut rest, &["question", "answers", "candidates", "convention", "frames"]);
+        let Own { question, answers, candidates, convention, frames } = options::read(own)?;
         let candidates = candidates.unwrap_or(CANDIDATES);
         let bad = |message: &str| Err(Error::new(ErrorKind::BadOption, message.to_owned()));
         if candidates == 0 {
@@ -73,7 +93,7 @@ impl AskOptions {
             return bad("option answers is empty; leave it out to have an answer generated");
         }
         let generate = options::generation(&search(convention), rest)?;
-        Ok(Self { question, answers, candidates, convention, generate })
+        Ok(Self { question, answers, candidates, convention, frames, generate })
     }
 }
 
@@ -135,7 +155,8 @@ impl Session {
         Ok(Answers { text, answers })
     }
 
-    /// The question's states, looking at the picture, as keys and values of the answer decoder.
+    /// The question's states, looking at the picture, as keys and values of the answer decoder. Where each
+    /// frame of a clip is looked at by itself, no frame's keys and values of the image are kept.
     async fn question(&self, part: &Part, picture: &Picture, options: &AskOptions) -> Result<Grounding> {
         let (Some(encoder), Some(decoder)) = (&part.model.text_encoder, part.model.decoder()) else {
             return Err(Error::new(ErrorKind::Internal, "a network for vqa has an encoder and a decoder"));
@@ -151,10 +172,28 @@ impl Session {
         };
         let longest = if options.convention == Convention::Hf { positions } else { LONGEST.min(positions) };
         cut(&mut ids, longest, tokenizer);
-        let image = self.grounding(picture, part).await?;
-        let (ids, _) = self.padded(&[ids], part.config.text_config.pad_token_id);
-        let states = encoder.forward(ids, None, Some(&image), TextMode::Grounded);
-        Ok(Grounding::new(decoder.cross_kv(states)))
+        let pad = part.config.text_config.pad_token_id;
+        if options.frames == Frames::Joint || picture.frames() == 1 {
+            let image = self.grounding(picture, part).await?;
+            let (ids, _) = self.padded(&[ids], pad);
+            let states = encoder.forward(ids, None, Some(&image), TextMode::Grounded);
+            return Ok(Grounding::new(decoder.cross_kv(states)));
+        }
+        let tokens = self.tokens(picture, part).await?;
+        let mut all: Option<Tensor<3>> = None;
+        for first in (0..picture.frames()).step_by(BATCH) {
+            // As many sequences as frames, each beside its own.
+            let some = BATCH.min(picture.frames() - first);
+            let image = Grounding::new(encoder.cross_kv(some_of(&tokens, first, some)));
+            let (ids, _) = self.padded(&vec![ids.clone(); some], pad);
+            let states = encoder.forward(ids, None, Some(&image), TextMode::Grounded);
+            all = Some(match all {
+                Some(before) => stacked(before, states),
+                None => states,
+            });
+        }
+        let states = all.ok_or_else(|| Error::new(ErrorKind::Internal, "a clip has frames"))?;
+        Ok(Grounding::new(decoder.cross_kv(sequence(states))))
     }
 
     async fn generate_answers(
@@ -310,7 +349,14 @@ mod tests {
         assert_eq!((plain.generate.num_beams, plain.generate.max_length), (3, 10));
         let hf = read(r#"{"question":"what?","convention":"hf","maxLength":12}"#).unwrap();
         assert_eq!((hf.generate.num_beams, hf.generate.max_length), (1, 12));
-        for json in ["{}", r#"{"question":"a","answers":[]}"#, r#"{"question":"a","candidates":0}"#] {
+        let apart = read(r#"{"question":"what?","frames":"apart"}"#).unwrap();
+        assert_eq!(apart, AskOptions { frames: Frames::Apart, ..plain });
+        for json in [
+            "{}",
+            r#"{"question":"a","answers":[]}"#,
+            r#"{"question":"a","candidates":0}"#,
+            r#"{"question":"a","frames":"each"}"#,
+        ] {
             assert_eq!(read(json).unwrap_err().code(), "bad-option", "{json}");
         }
     }

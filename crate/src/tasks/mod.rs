@@ -25,7 +25,7 @@ mod steps;
 mod video;
 mod warm_up;
 
-pub use ask::{Answer as AskAnswer, Answers, AskOptions};
+pub use ask::{Answer as AskAnswer, Answers, AskOptions, Frames};
 pub use caption::{Caption, CaptionOptions, CaptionProgress, Captions, Timings};
 pub use classify::{ClassifyOptions, Label};
 pub use decoder::ModelDecoder;
