@@ -19,6 +19,8 @@ on_every_device! {
     labels_are_ranked_alike
     features_agree
     dialogues_agree
+    captions_are_scored_by_the_matching_network
+    questions_about_frames_apart_are_answered_alike
     statements_about_two_pictures_agree
     retrieval_ranks_agree
 }
@@ -80,6 +82,14 @@ fn features_agree(on: &On) {
 
 fn dialogues_agree(on: &On) {
     calls_agree(on, "match", "dialogue.", 2.0);
+}
+
+fn captions_are_scored_by_the_matching_network(on: &On) {
+    calls_agree(on, "several", "caption.", SUMMED);
+}
+
+fn questions_about_frames_apart_are_answered_alike(on: &On) {
+    calls_agree(on, "several", "ask.", SUMMED);
 }
 
 /// The same statement about the same pictures, in a session where they are encoded for two image encoders.

@@ -11,7 +11,6 @@ use super::part::{Part, Task};
 use super::picture::Picture;
 use super::session::Session;
 use crate::model::{Grounding, TextMode, integers};
-use crate::tokenizer::pre_caption;
 use crate::{Error, ErrorKind, Result};
 
 /// What was said, and what may be said next.
@@ -56,8 +55,9 @@ const BATCH: usize = 16;
 impl Session {
     /// Ranks candidates for the next answer, the best first.
     ///
-    /// Texts are cleaned as the reference cleans captions. Where caption or dialogue are longer than
-    /// the model reads, the caption loses its end and the dialogue its oldest turns.
+    /// Texts are read as they are: neither the paper nor the authors' words about it clean them (spec §6.2),
+    /// and a dialogue has the marks that cleaning would take out of a caption. Where caption or dialogue are
+    /// longer than the model reads, the caption loses its end and the dialogue its oldest turns.
     ///
     /// # Errors
     /// [`ErrorKind::TaskUnsupported`] without a network for ITM, or with one whose text states are not
@@ -112,7 +112,7 @@ impl Session {
 
 /// `[CLS]`, the caption, `[SEP]`.
 fn caption_ids(part: &Part, caption: &str) -> Result<Vec<i32>> {
-    let mut ids = part.tokenizer.encode(&pre_caption(caption, usize::MAX))?;
+    let mut ids = part.tokenizer.encode(caption)?;
     cut(&mut ids, part.config.text_config.max_position_embeddings, &part.tokenizer);
     Ok(ids.into_iter().map(u32::cast_signed).collect())
 }
@@ -121,7 +121,7 @@ fn caption_ids(part: &Part, caption: &str) -> Result<Vec<i32>> {
 fn candidate_ids(part: &Part, options: &DialogueOptions) -> Result<Vec<Vec<u32>>> {
     let tokenizer = &part.tokenizer;
     let pieces = |text: &str| -> Result<Vec<u32>> {
-        let mut ids = tokenizer.encode(&pre_caption(text, usize::MAX))?;
+        let mut ids = tokenizer.encode(text)?;
         ids.pop();
         ids.remove(0);
         Ok(ids)
