@@ -7,9 +7,11 @@ use blip_tests::compare::Report;
 use blip_tests::on_every_device;
 use blip_tests::place::Place;
 use blip_web::device::block_on;
+use blip_web::gallery::{ContentHash, Hit};
 use blip_web::generate::Control;
-use blip_web::tasks::{Convention, MatchOptions, Sampling, Session, frame_indices};
+use blip_web::tasks::{Convention, Head, MatchOptions, Picture, Sampling, Session, frame_indices};
 use serde::Deserialize;
+use serde_json::Value;
 
 on_every_device! {
     captions_are_token_exact
@@ -95,7 +97,7 @@ fn questions_about_frames_apart_are_answered_alike(on: &On) {
 /// The same statement about the same pictures, in a session where they are encoded for two image encoders.
 fn statements_about_two_pictures_agree(on: &On) {
     let text = std::fs::read_to_string(blip_tests::corpus::fixtures().join("nlvr2/cases.json")).unwrap();
-    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let cases: Value = serde_json::from_str(&text).unwrap();
     let mut report = Report::default();
     for case in cases["cases"].as_array().unwrap() {
         let image = |nth: usize| {
@@ -105,7 +107,7 @@ fn statements_about_two_pictures_agree(on: &On) {
         let request = blip_web::tasks::Request::from_json(&case["request"].to_string()).unwrap();
         let found =
             block_on(on.session.answer(&request, &[image(0), image(1)], &mut |_| Control::Continue)).unwrap();
-        let found: serde_json::Value = serde_json::from_str(&found.json).unwrap();
+        let found: Value = serde_json::from_str(&found.json).unwrap();
         // Logits reach 10, of which the tolerance is for numbers near one.
         report.json(&case["name"].to_string(), &found["results"], &case["results"], 4.0 * on.tolerance);
     }
@@ -133,45 +135,82 @@ struct Ranks {
 fn retrieval_ranks_agree(on: &On) {
     let file = Calls::<Retrieval>::open("retrieval");
     let [case] = &file.cases[..] else { panic!("one evaluation") };
-    let texts = case.texts.len();
-    let options = MatchOptions { texts: case.texts.clone(), heads: None, convention: Convention::Orig };
-    let (mut cosines, mut scores) = (Vec::new(), Vec::new());
-    for [index] in &case.pictures {
-        let picture = block_on(on.session.encode(&picture(*index))).unwrap();
-        let row =
-            block_on(on.session.match_texts(&picture, &options, &mut |_, _| Control::Continue)).unwrap();
-        cosines.extend(row.iter().map(|text| text.itc.unwrap()));
-        scores.extend(row.iter().map(|text| text.score));
-    }
+    let pictures: Vec<Picture> =
+        case.pictures.iter().map(|[index]| block_on(on.session.encode(&picture(*index))).unwrap()).collect();
+    let cosines: Vec<Vec<f32>> =
+        pictures.iter().map(|picture| scores(on, picture, &case.texts, &[Head::Itc])).collect();
     let mut report = Report::default();
-    report.close("cosines", &cosines, file.tensor("similarity"), on.tolerance);
-    let columns = |values: &[f32]| -> Vec<f32> {
-        (0..texts).flat_map(|text| values.iter().skip(text).step_by(texts).copied()).collect()
-    };
-    let to_text = reranked(&cosines, &scores, texts, case.kept);
-    report.close("to text", &to_text, file.tensor("to_text"), 2.0 * on.tolerance);
-    let to_image = reranked(&columns(&cosines), &columns(&scores), case.pictures.len(), case.kept);
-    report.close("to image", &to_image, file.tensor("to_image"), 2.0 * on.tolerance);
-    let owned = |picture: usize| (0..texts).filter(move |text| case.truth[*text] == picture);
-    let rows = to_text.chunks(texts).enumerate();
+    report.close("cosines", &cosines.concat(), file.tensor("similarity"), on.tolerance);
+
+    // A picture's nearest texts, with both heads.
+    let both = [Head::Itm, Head::Itc];
+    let to_text = pictures.iter().zip(&cosines).map(|(picture, cosines)| {
+        let nearest = nearest(cosines, case.kept);
+        let texts: Vec<String> = nearest.iter().map(|text| case.texts[*text].clone()).collect();
+        placed(nearest.into_iter().zip(scores(on, picture, &texts, &both)), case.texts.len())
+    });
+    let to_text: Vec<Vec<f32>> = to_text.collect();
+    report.close("to text", &to_text.concat(), file.tensor("to_text"), 2.0 * on.tolerance);
+    let owned = |picture: usize| (0..case.texts.len()).filter(move |text| case.truth[*text] == picture);
+    let rows = to_text.iter().enumerate();
     let ranks: Vec<usize> =
         rows.map(|(picture, row)| owned(picture).map(|text| rank(row, text)).min().unwrap()).collect();
     check_ranks(&mut report, "to text", &ranks, &case.to_text);
-    let rows = to_image.chunks(case.pictures.len()).zip(&case.truth);
+
+    // A text's nearest pictures, as a gallery finds them, looked at again.
+    let to_image = case.texts.iter().enumerate().map(|(text, words)| {
+        let column: Vec<f32> = cosines.iter().map(|row| row[text]).collect();
+        let hits = nearest(&column, pictures.len()).into_iter().map(|nth| Hit {
+            hash: ContentHash::of(&nth.to_le_bytes()),
+            key: nth.to_string(),
+            score: column[nth],
+        });
+        let number = |hit: &Hit| hit.key.parse::<usize>().unwrap();
+        let mut open = |hit: &Hit| Ok(Some(picture(case.pictures[number(hit)][0])));
+        let (convention, mut go_on) = (Convention::Orig, |_, _| Control::Continue);
+        let found = on.session.rerank(words, convention, hits.collect(), case.kept, &mut open, &mut go_on);
+        let found = block_on(found).unwrap();
+        assert_eq!(
+            (found.len(), found.iter().filter(|one| one.itm.is_some()).count()),
+            (pictures.len(), case.kept)
+        );
+        let row =
+            placed(found[..case.kept].iter().map(|one| (number(&one.hit), one.score())), pictures.len());
+        // What was looked at is in its order, and the rest in that of the search.
+        assert!(found[..case.kept].is_sorted_by(|a, b| a.score() >= b.score()), "{found:?}");
+        assert!(found[case.kept..].is_sorted_by(|a, b| a.hit.score >= b.hit.score), "{found:?}");
+        row
+    });
+    let to_image: Vec<Vec<f32>> = to_image.collect();
+    report.close("to image", &to_image.concat(), file.tensor("to_image"), 2.0 * on.tolerance);
+    let rows = to_image.iter().zip(&case.truth);
     let ranks: Vec<usize> = rows.map(|(row, picture)| rank(row, *picture)).collect();
     check_ranks(&mut report, "to image", &ranks, &case.to_image);
     report.finish();
 }
 
-/// The scores of the `kept` highest cosines of each row; -100 for the others, as in the original.
-fn reranked(cosines: &[f32], scores: &[f32], width: usize, kept: usize) -> Vec<f32> {
-    let mut out = vec![-100.0; scores.len()];
-    for (row, cosines) in cosines.chunks(width).enumerate() {
-        for column in (0..width).filter(|column| rank(cosines, *column) < kept) {
-            out[row * width + column] = scores[row * width + column];
-        }
-    }
-    out
+/// What a picture's texts are ranked by.
+fn scores(on: &On, picture: &Picture, texts: &[String], heads: &[Head]) -> Vec<f32> {
+    let options =
+        MatchOptions { texts: texts.to_vec(), heads: Some(heads.to_vec()), convention: Convention::Orig };
+    let mut go_on = |_: usize, _: usize| Control::Continue;
+    let found = on.session.match_texts(picture, &options, &mut go_on);
+    block_on(found).unwrap().into_iter().map(|text| text.score).collect()
+}
+
+/// The places of the highest, of equals the earlier ones, best first.
+fn nearest(cosines: &[f32], kept: usize) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..cosines.len()).collect();
+    places.sort_by_key(|place| rank(cosines, *place));
+    places.truncate(kept);
+    places
+}
+
+/// Scores at their places; -100 for the others, as in the original.
+fn placed(scores: impl Iterator<Item = (usize, f32)>, width: usize) -> Vec<f32> {
+    let mut row = vec![-100.0; width];
+    scores.for_each(|(place, score)| row[place] = score);
+    row
 }
 
 /// How many are better, or as good and stand before.

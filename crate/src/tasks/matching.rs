@@ -121,6 +121,13 @@ pub struct ItmScore {
     pub logit: f32,
 }
 
+impl ItmScore {
+    /// Of both logits: no match, match.
+    pub(super) fn of(logits: [f32; 2]) -> Self {
+        Self { probability: probability(logits), logit: logits[1] }
+    }
+}
+
 /// Told how many of how many texts are done; may cancel.
 pub type OnStep<'a> = &'a mut dyn FnMut(usize, usize) -> Control;
 
@@ -158,9 +165,7 @@ impl Session {
             false => None,
         };
         let result = texts.iter().enumerate().map(|(nth, text)| {
-            let itm = logits
-                .as_ref()
-                .map(|logits| ItmScore { probability: probability(logits[nth]), logit: logits[nth][1] });
+            let itm = logits.as_ref().map(|logits| ItmScore::of(logits[nth]));
             let itc = cosines.as_ref().map(|cosines| cosines[nth]);
             let score = itm.map_or(0.0, |itm| itm.logit) + itc.unwrap_or(0.0);
             Match { text: text.clone(), itm, itc, score }

@@ -33,6 +33,7 @@ pub use dialogue::{DialogueOptions, Reply, Turn};
 pub use embed::{EmbedKind, EmbedOptions, EmbedOutput, Embedding};
 pub use encode::{BATCH, FRAMES};
 pub use explain::{ExplainOptions, ExplainedToken, ExplainedWord, Explanation, Maps};
+pub use gallery::Reranked;
 pub use matching::{Convention, Head, ItmScore, Match, MatchOptions};
 pub use nlvr2::{Nlvr2Answer, Nlvr2Options};
 pub use part::{ModelLoader, Part, Task};
