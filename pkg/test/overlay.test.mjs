@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 import { overlay, overlayPixels } from "../dist/overlay.js";
 
@@ -97,6 +98,13 @@ test("what is wrong is said", () => {
     [map(1, 2), [1, 2], { ...one, frame: -1 }],
   ];
   for (const call of refused) assert.throws(() => overlayPixels(...call), { code: "bad-option" }, JSON.stringify(call));
+});
+
+test("the numbers are those that the crate draws alike", () => {
+  const { cases } = JSON.parse(readFileSync(new URL("../../tests/fixtures/overlay.json", import.meta.url), "utf8"));
+  for (const { map, grid, width, height, options, pixels } of cases) {
+    assert.deepEqual([...overlayPixels(Float32Array.from(map), grid, { width, height, ...options }).data], pixels);
+  }
 });
 
 test("a bitmap is made of these pixels", async (context) => {

@@ -6,10 +6,15 @@ use blip_tests::calls::{Calls, Tolerance, picture, session};
 use blip_tests::compare::Report;
 use blip_tests::on_every_device;
 use blip_tests::place::Place;
+use blip_web::ErrorKind;
 use blip_web::device::block_on;
 use blip_web::gallery::{ContentHash, Hit};
 use blip_web::generate::Control;
-use blip_web::tasks::{Convention, Head, MatchOptions, Picture, Sampling, Session, frame_indices};
+use blip_web::tasks::{
+    Convention, Head, MatchOptions, OverlayOptions, Picture, Sampling, Session, Shown, frame_indices,
+    overlay, overlay_pixels,
+};
+use image::{Rgb, RgbImage, Rgba};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -245,4 +250,88 @@ fn frames_are_those_of_the_original_or_evenly_spaced() {
         assert_eq!(frame_indices(length, count, Sampling::Orig), orig, "{count} of {length}");
         assert_eq!(frame_indices(length, count, Sampling::Even), even, "{count} of {length}");
     }
+}
+
+/// A map as the SDK shows it.
+#[derive(Deserialize)]
+struct Overlay {
+    map: Vec<f32>,
+    grid: [usize; 2],
+    width: u32,
+    height: u32,
+    options: Value,
+    pixels: Vec<u8>,
+}
+
+#[test]
+fn overlays_are_those_of_the_sdk_pixel_by_pixel() {
+    let text = std::fs::read_to_string(blip_tests::corpus::fixtures().join("overlay.json")).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    let cases: Vec<Overlay> = serde_json::from_value(file["cases"].clone()).unwrap();
+    assert!(cases.len() >= 6);
+    for Overlay { map, grid, width, height, options, pixels } in cases {
+        let usual = OverlayOptions::default();
+        let chosen = OverlayOptions {
+            opacity: options["opacity"].as_f64().unwrap_or(usual.opacity),
+            maximum: options["maximum"].as_f64(),
+            frame: options["frame"].as_u64().unwrap_or_default() as usize,
+        };
+        let drawn = overlay_pixels(&map, grid, [width, height], &chosen).unwrap();
+        assert_eq!(drawn.as_raw(), &pixels, "{grid:?} {options}");
+        // Over a picture: nothing where it is clear, and never more than the colour.
+        let white = RgbImage::from_pixel(width, height, Rgb([255; 3]));
+        let shown = overlay(&white, &map, grid, &chosen).unwrap();
+        for (Rgb(shown), Rgba([red, green, blue, cover])) in shown.pixels().zip(drawn.pixels()) {
+            let colours = [*red, *green, *blue];
+            assert!(shown.iter().zip(colours).all(|(shown, colour)| *shown >= colour), "{shown:?}");
+            match cover {
+                0 => assert_eq!(shown, &[255; 3]),
+                255 => assert_eq!(shown, &colours),
+                _ => {}
+            }
+        }
+    }
+    let picture = RgbImage::new(4, 4);
+    let usual = OverlayOptions::default();
+    for (map, grid, options) in [
+        (&[1.0, 2.0, 3.0][..], [2, 2], usual.clone()),
+        (&[], [2, 2], usual.clone()),
+        (&[1.0], [0, 2], usual.clone()),
+        (&[1.0, f32::NAN], [1, 2], usual.clone()),
+        (&[1.0], [1, 1], OverlayOptions { opacity: 1.5, ..usual.clone() }),
+        (&[1.0], [1, 1], OverlayOptions { opacity: f64::NAN, ..usual.clone() }),
+        (&[1.0], [1, 1], OverlayOptions { maximum: Some(-1.0), ..usual.clone() }),
+        (&[1.0], [1, 1], OverlayOptions { maximum: Some(f64::INFINITY), ..usual.clone() }),
+        (&[1.0], [1, 1], OverlayOptions { frame: 1, ..usual.clone() }),
+    ] {
+        let error = overlay(&picture, map, grid, &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadOption, "{map:?} {grid:?} {options:?}");
+    }
+}
+
+#[test]
+fn an_explanation_is_shown_over_its_picture() {
+    let device = Place::Flex.device().unwrap();
+    let session = session(&device);
+    let frames = [picture(0), picture(3)];
+    let clip = block_on(session.encode_video(&frames)).unwrap();
+    let request = r#"{"text":"a red dog","layer":0}"#;
+    let options = serde_json::from_str(request).unwrap();
+    let found = block_on(session.explain(&clip, &options, &mut |_, _| Control::Continue)).unwrap();
+    let usual = OverlayOptions::default();
+    let [rows, columns] = found.grid;
+    let places = 2 * rows * columns;
+    for (shown, map) in [
+        (Shown::Word(2), &found.maps.words[2 * places..][..places]),
+        (Shown::Sentence, &found.maps.sentence[..]),
+    ] {
+        for (frame, picture) in frames.iter().enumerate() {
+            let options = OverlayOptions { frame, ..usual.clone() };
+            let drawn = found.overlay(picture, shown, &options).unwrap();
+            assert_eq!(drawn, overlay(picture, map, found.grid, &options).unwrap());
+            assert_ne!(&drawn, picture);
+        }
+    }
+    let error = found.overlay(&frames[0], Shown::Word(3), &usual).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadOption, "{error}");
 }

@@ -16,6 +16,7 @@ mod gallery;
 mod matching;
 mod nlvr2;
 mod options;
+mod overlay;
 mod part;
 mod picture;
 mod request;
@@ -36,6 +37,7 @@ pub use explain::{ExplainOptions, ExplainedToken, ExplainedWord, Explanation, Ma
 pub use gallery::Reranked;
 pub use matching::{Convention, Head, ItmScore, Match, MatchOptions};
 pub use nlvr2::{Nlvr2Answer, Nlvr2Options};
+pub use overlay::{OverlayOptions, Shown, overlay, overlay_pixels};
 pub use part::{ModelLoader, Part, Task};
 pub use picture::Picture;
 pub use request::{Answer, Event, Request};
