@@ -67,6 +67,6 @@ pub mod weights;
 pub use error::{Error, ErrorKind, Result};
 
 /// The Rust code of the README compiles.
-#[cfg(all(doctest, feature = "embedded"))]
+#[cfg(all(doctest, feature = "embedded", feature = "cli"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

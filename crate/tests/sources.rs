@@ -82,7 +82,7 @@ fn several_models_serve_one_task_each() {
     assert!(refused(&format!("caption={caption},{caption}")).contains("named twice"));
     assert!(refused(&format!("{itm},vqa={vqa}")).contains("[task-unsupported]"));
     assert!(refused("what is this").contains("[bad-option]"));
-    assert!(refused("no/folder").contains("[download-failed] there is no folder `no/folder`"));
+    assert!(refused("no/folder").contains("[download-failed] there is no file or folder `no/folder`"));
 }
 
 #[test]

@@ -71,6 +71,15 @@ impl Client {
         Self { agent: config.new_agent(), patience, endpoint, token }
     }
 
+    /// For the hub that the environment names: `HF_ENDPOINT`, huggingface.co when it is not set, and the
+    /// token `HF_TOKEN`.
+    pub fn from_env() -> Self {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+        let token = set("HF_TOKEN").map(|token| token.trim().to_owned());
+        Self::new(endpoint.trim(), token, Patience::default())
+    }
+
     /// How long it goes on trying.
     pub fn patience(&self) -> Patience {
         self.patience

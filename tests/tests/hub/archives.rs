@@ -7,10 +7,25 @@ use blip_web::weights::{Checkpoint, Container, Conversion, ConversionOptions, Pr
 use super::conversions::tensors;
 
 /// A tensor: its name, its shape, where it begins in its storage, and which storage that is.
-type View<'a> = (&'a str, &'a [usize], usize, usize);
+pub type View<'a> = (&'a str, &'a [usize], usize, usize);
 
-/// An archive of storages of f32 and of views into them.
-fn archive(views: &[View<'_>], storages: &[Vec<u8>]) -> Vec<u8> {
+/// What tensors are views of.
+pub struct Storage {
+    /// Its class in `torch`.
+    pub class: &'static str,
+    /// Bytes of an element.
+    pub width: usize,
+    pub bytes: Vec<u8>,
+}
+
+impl Storage {
+    pub fn floats(bytes: Vec<u8>) -> Self {
+        Self { class: "FloatStorage", width: 4, bytes }
+    }
+}
+
+/// An archive of storages and of views into them.
+pub fn archive(views: &[View<'_>], storages: Vec<Storage>) -> Vec<u8> {
     let mut pickle = b"\x80\x02ccollections\nOrderedDict\n)R(".to_vec();
     let text = |pickle: &mut Vec<u8>, text: &str| {
         pickle.push(b'X');
@@ -25,10 +40,11 @@ fn archive(views: &[View<'_>], storages: &[Vec<u8>]) -> Vec<u8> {
         text(&mut pickle, name);
         pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         text(&mut pickle, "storage");
-        pickle.extend(b"ctorch\nFloatStorage\n");
+        let Storage { class, width, bytes } = &storages[*storage];
+        pickle.extend(format!("ctorch\n{class}\n").bytes());
         text(&mut pickle, &storage.to_string());
         text(&mut pickle, "cpu");
-        int(&mut pickle, storages[*storage].len() / 4);
+        int(&mut pickle, bytes.len() / width);
         pickle.extend(b"tQ");
         int(&mut pickle, *offset);
         pickle.push(b'(');
@@ -45,15 +61,14 @@ fn archive(views: &[View<'_>], storages: &[Vec<u8>]) -> Vec<u8> {
     pickle.extend(b"ccollections\nOrderedDict\n)Rsb.");
     let mut files =
         vec![("archive/data.pkl".to_owned(), pickle), ("archive/byteorder".to_owned(), b"little".to_vec())];
-    files.extend(
-        storages.iter().enumerate().map(|(index, bytes)| (format!("archive/data/{index}"), bytes.clone())),
-    );
+    let data = |(index, storage): (usize, Storage)| (format!("archive/data/{index}"), storage.bytes);
+    files.extend(storages.into_iter().enumerate().map(data));
     files.push(("archive/version".to_owned(), b"3\n".to_vec()));
-    zipped(&files)
+    zipped(files)
 }
 
 /// Files as they are, each aligned to 64 bytes.
-fn zipped(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+fn zipped(files: Vec<(String, Vec<u8>)>) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for (name, data) in files {
         let (header, size) = (bytes.len() as u32, (data.len() as u32).to_le_bytes());
@@ -107,7 +122,7 @@ fn tensors_that_share_storages_are_each_converted_in_full() {
     // Left over from training, across several others.
     let across = [storages[0].len() / 4 - 10];
     views.push(("image_queue", &across, 5, 0));
-    let bytes = archive(&views, &storages);
+    let bytes = archive(&views, storages.into_iter().map(Storage::floats).collect());
 
     let scratch = std::env::temp_dir().join(format!("blip-archive-{}.bin", std::process::id()));
     std::fs::write(&scratch, &bytes).unwrap();
@@ -140,7 +155,7 @@ fn a_view_beyond_its_storage_is_refused() {
         ([("vision_proj.weight", &[11usize, 10][..], 0, 0)], vec![bytes.clone()]),
         ([("vision_proj.weight", &[10, 10][..], 1, 0)], vec![bytes]),
     ] {
-        let file = archive(&views, &storages);
+        let file = archive(&views, storages.into_iter().map(Storage::floats).collect());
         let path = std::env::temp_dir().join(format!("blip-view-{}.bin", std::process::id()));
         std::fs::write(&path, file).unwrap();
         let error = Checkpoint::open(&path).unwrap_err();

@@ -7,7 +7,7 @@ use blip_web::ErrorKind;
 use blip_web::config::BlipConfig;
 use blip_web::weights::{
     Checkpoint, Container, Conversion, ConversionOptions, ConversionSource, Converted, Loader, Precision,
-    Quantisation, random_checkpoint,
+    Quantisation,
 };
 use burn::tensor::Device;
 
@@ -32,13 +32,13 @@ pub fn checkpoint(folder: &str, file: &str) -> (PathBuf, Vec<u8>, String) {
     (path, bytes, std::fs::read_to_string(folder.join("config.json")).unwrap())
 }
 
-fn options(quantisation: Quantisation, untied: bool) -> ConversionOptions {
+pub fn options(quantisation: Quantisation, untied: bool) -> ConversionOptions {
     let (id, licence) = ("model".to_owned(), "MIT".to_owned());
     ConversionOptions { id, licence, quantisation, untied, source: None }
 }
 
 /// A conversion that knows where everything is.
-fn begun(file: &str, bytes: &[u8], config: &str, options: ConversionOptions) -> Conversion {
+pub fn begun(file: &str, bytes: &[u8], config: &str, options: ConversionOptions) -> Conversion {
     let mut conversion = Conversion::new(file, bytes.len() as u64, config, options).unwrap();
     while let Some(range) = conversion.wants() {
         conversion.give(&bytes[range.start as usize..range.end as usize]).unwrap();
@@ -265,48 +265,4 @@ fn damaged_files_are_errors() {
         })();
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WeightsFormat, "{cut}");
     }
-}
-
-/// Numbers of the published size, in the layout of the published file.
-#[test]
-fn a_file_of_the_published_size_streams_within_little_memory() {
-    if std::env::var_os("BLIP_SLOW").is_none() {
-        eprintln!("skipped: a gigabyte of weights; set BLIP_SLOW=1");
-        return;
-    }
-    let config = BlipConfig::base();
-    let checkpoint = random_checkpoint(&config, 11);
-    let mut bytes = Vec::new();
-    let plain = Quantisation::uniform(Precision::F32);
-    Container::new(&config, &checkpoint, plain).unwrap().write("x", &mut bytes, &mut |_| {}).unwrap();
-    let json = serde_json::to_string(&config).unwrap();
-    let quantisation = Quantisation::uniform(Precision::Q8);
-    let mut conversion = begun("model.safetensors", &bytes, &json, options(quantisation, false));
-    let started = std::time::Instant::now();
-    let (mut out, mut largest) = (Vec::new(), 0);
-    for piece in bytes.chunks(1 << 20) {
-        let written = conversion.push(piece).unwrap();
-        largest = largest.max(written.len());
-        out.extend(written);
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let saved = conversion.checkpoint().len();
-    eprintln!(
-        "{} MB in, {} MB out, {seconds:.1} s, pieces of at most {} MB, a checkpoint of {} kB",
-        bytes.len() / 1_000_000,
-        out.len() / 1_000_000,
-        largest / 1_000_000,
-        saved / 1000
-    );
-    let converted = conversion.finish(b"x\n").unwrap();
-    converted.manifest.files.weights.verify(&out).unwrap();
-    // No piece is larger than the largest tensor with its scales, the word embedding, and a little.
-    assert!(largest < 30_524 * 768 * 9 / 8, "{largest}");
-    assert!(saved < 500_000, "{saved}");
-    let mut expected = Vec::new();
-    Container::new(&config, &checkpoint, quantisation)
-        .unwrap()
-        .write("model.safetensors", &mut expected, &mut |_| {})
-        .unwrap();
-    assert_eq!(tensors(out), tensors(expected));
 }

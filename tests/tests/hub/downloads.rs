@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blip_tests::place::slow;
 use blip_web::config::BlipConfig;
 use blip_web::hub::{
     Cache, Client, Event, Patience, Repository, convert_file, convert_repository, fetch_directory,
@@ -18,10 +19,10 @@ use super::server::{COMMIT, Fault, Server, digest};
 const Q8: Quantisation = Quantisation::uniform(Precision::Q8);
 
 /// A folder that is removed at the end of the test.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("blip-hub-{name}-{}", std::process::id()));
         // Left over from a test that was killed, if it is there at all.
         let _ = std::fs::remove_dir_all(&folder);
@@ -29,7 +30,7 @@ impl Scratch {
         Self(folder)
     }
 
-    fn cache(&self) -> Cache {
+    pub fn cache(&self) -> Cache {
         Cache::new(self.0.join("cache"))
     }
 }
@@ -41,11 +42,11 @@ impl Drop for Scratch {
 }
 
 /// A client that does not wait long.
-fn client(server: &Server) -> Client {
+pub fn client(server: &Server) -> Client {
     patient(server, 4, None)
 }
 
-fn patient(server: &Server, attempts: u32, token: Option<&str>) -> Client {
+pub fn patient(server: &Server, attempts: u32, token: Option<&str>) -> Client {
     let patience = Patience {
         attempts,
         pause: Duration::from_millis(5),
@@ -68,7 +69,7 @@ fn model() -> (Vec<u8>, String, Vec<u8>) {
     (weights, serde_json::to_string(&config).unwrap(), (words.join("\n") + "\n").into_bytes())
 }
 
-fn publish(server: &Server) -> Vec<u8> {
+pub fn publish(server: &Server) -> Vec<u8> {
     let (weights, config, vocab) = model();
     server.add(
         "a/b",
@@ -83,7 +84,7 @@ fn publish(server: &Server) -> Vec<u8> {
 }
 
 /// Ignores progress, keeps notices.
-fn fetch(client: &Client, cache: &Cache, notices: &mut Vec<String>) -> Result<PathBuf> {
+pub fn fetch(client: &Client, cache: &Cache, notices: &mut Vec<String>) -> Result<PathBuf> {
     fetch_repository(client, "a/b", "main", Q8, cache, &mut |event| {
         if let Event::Notice(text) = event {
             notices.push(text.to_owned());
@@ -92,7 +93,7 @@ fn fetch(client: &Client, cache: &Cache, notices: &mut Vec<String>) -> Result<Pa
 }
 
 /// The directory holds what a conversion on this machine would have made.
-fn assert_is_the_model(folder: &Path, weights: &[u8]) {
+pub fn assert_is_the_model(folder: &Path, weights: &[u8]) {
     let manifest = Manifest::from_json(&std::fs::read_to_string(folder.join("blip.json")).unwrap()).unwrap();
     let container = std::fs::read(folder.join("model.safetensors")).unwrap();
     manifest.files.weights.verify(&container).unwrap();
@@ -385,8 +386,7 @@ fn original() -> (BlipConfig, Vec<u8>) {
 
 #[test]
 fn a_file_without_anything_beside_it_is_converted_with_a_vocabulary() {
-    if std::env::var_os("BLIP_SLOW").is_none() {
-        eprintln!("skipped: half a gigabyte of weights; set BLIP_SLOW=1");
+    if !slow() {
         return;
     }
     let (server, scratch) = (Server::start(), Scratch::new("file"));
@@ -413,7 +413,7 @@ fn a_file_without_anything_beside_it_is_converted_with_a_vocabulary() {
 }
 
 /// The repository's own little model, on a plain server.
-fn publish_directory(server: &Server) -> Vec<u8> {
+pub fn publish_directory(server: &Server) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny");
     for file in ["blip.json", "model.safetensors", "vocab.txt"] {
         server.add_plain(&format!("/models/tiny/{file}"), &std::fs::read(folder.join(file)).unwrap());

@@ -4,5 +4,7 @@
 
 mod archives;
 mod conversions;
+mod damage;
 mod downloads;
+mod full_size;
 mod server;

@@ -18,6 +18,8 @@ pub enum Fault {
     Whole(usize),
     /// Sends so many bytes of the body, and then nothing for as long as the other side waits.
     Silence(usize),
+    /// Sends the body with another byte at this place of it.
+    Wrong(usize),
 }
 
 /// A request, as it came.
@@ -35,14 +37,27 @@ impl Request {
     }
 }
 
+/// A file, and what its content is called. Files may be large: nothing copies them.
+#[derive(Clone, Debug)]
+struct Stored {
+    bytes: Arc<Vec<u8>>,
+    digest: String,
+}
+
+impl From<Vec<u8>> for Stored {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { digest: digest(&bytes), bytes: Arc::new(bytes) }
+    }
+}
+
 /// Repositories at one commit each, and plain files.
 #[derive(Debug, Default)]
 struct Content {
     /// Repository, commit, files.
-    repositories: BTreeMap<String, (String, BTreeMap<String, Vec<u8>>)>,
+    repositories: BTreeMap<String, (String, BTreeMap<String, Stored>)>,
     /// Digests that are told instead of the right ones, by file.
     digests: BTreeMap<String, String>,
-    plain: BTreeMap<String, Vec<u8>>,
+    plain: BTreeMap<String, Stored>,
     /// For the next requests for bytes of files of at least 10 kB.
     faults: VecDeque<Fault>,
     requests: Vec<Request>,
@@ -80,14 +95,19 @@ impl Server {
     }
 
     pub fn add(&self, repo: &str, files: &[(&str, &[u8])]) {
-        let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+        self.add_owned(repo, files.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect());
+    }
+
+    pub fn add_owned(&self, repo: &str, files: Vec<(&str, Vec<u8>)>) {
+        let files = files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes.into())).collect();
         let mut content = self.content.lock().unwrap();
         content.repositories.insert(repo.to_owned(), (COMMIT.to_owned(), files));
     }
 
     /// A file that is no part of a repository.
     pub fn add_plain(&self, path: &str, bytes: &[u8]) {
-        self.content.lock().unwrap().plain.insert(path.to_owned(), bytes.to_vec());
+        let file = bytes.to_vec().into();
+        self.content.lock().unwrap().plain.insert(path.to_owned(), file);
     }
 
     pub fn pretend_digest(&self, file: &str, digest: &str) {
@@ -156,7 +176,7 @@ impl Server {
             None => self.content.lock().unwrap().plain.get(path).cloned(),
         };
         match file {
-            Some(bytes) => self.send(stream, request, &bytes),
+            Some(file) => self.send(stream, request, &file),
             None => respond(&mut stream, "404 Not Found", "", b"no such file"),
         }
     }
@@ -164,12 +184,12 @@ impl Server {
     fn listing(&self, repo: &str) -> Option<String> {
         let content = self.content.lock().unwrap();
         let (commit, files) = content.repositories.get(repo)?;
-        let sibling = |(name, bytes): (&String, &Vec<u8>)| {
+        let sibling = |(name, file): (&String, &Stored)| {
             // Large files have a digest, small ones none.
-            let digest = content.digests.get(name).cloned().unwrap_or_else(|| digest(bytes));
-            let lfs = (bytes.len() > 10_000)
-                .then(|| json!({"sha256": digest, "size": bytes.len(), "pointerSize": 134}));
-            json!({"rfilename": name, "size": bytes.len(), "blobId": "x", "lfs": lfs})
+            let digest = content.digests.get(name).unwrap_or(&file.digest);
+            let size = file.bytes.len();
+            let lfs = (size > 10_000).then(|| json!({"sha256": digest, "size": size, "pointerSize": 134}));
+            json!({"rfilename": name, "size": size, "blobId": "x", "lfs": lfs})
         };
         let siblings: Vec<_> = files.iter().map(sibling).collect();
         let listing = json!({"id": repo, "sha": commit, "siblings": siblings, "tags": ["blip", "license:bsd-3-clause"]});
@@ -177,13 +197,14 @@ impl Server {
     }
 
     /// `owner/name/resolve/commit/file`.
-    fn file(&self, path: &str) -> Option<Vec<u8>> {
+    fn file(&self, path: &str) -> Option<Stored> {
         let (repo, rest) = path.split_once("/resolve/")?;
         let (_, name) = rest.split_once('/')?;
         self.content.lock().unwrap().repositories.get(repo)?.1.get(name).cloned()
     }
 
-    fn send(&self, mut stream: TcpStream, request: &Request, bytes: &[u8]) -> std::io::Result<()> {
+    fn send(&self, mut stream: TcpStream, request: &Request, file: &Stored) -> std::io::Result<()> {
+        let bytes = &file.bytes[..];
         let fault = match bytes.len() {
             0..10_000 => None,
             _ => self.content.lock().unwrap().faults.pop_front(),
@@ -192,7 +213,7 @@ impl Server {
             let after = after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
             return respond(&mut stream, &format!("{status} No"), &after, b"later");
         }
-        let tag = format!("\"{}\"", digest(bytes));
+        let tag = format!("\"{}\"", file.digest);
         let matches = request.headers.get("if-range").is_none_or(|wanted| *wanted == tag);
         let range =
             request.headers.get("range").filter(|_| matches && !matches!(fault, Some(Fault::Whole(_))));
@@ -217,7 +238,15 @@ impl Server {
             _ => (body_length, false),
         };
         head(&mut stream, status, &headers, body_length)?;
-        stream.write_all(&body[..sent])?;
+        let mut rest = &body[..sent];
+        if let Some(Fault::Wrong(place)) = fault
+            && place < sent
+        {
+            stream.write_all(&rest[..place])?;
+            stream.write_all(&[!rest[place]])?;
+            rest = &rest[place + 1..];
+        }
+        stream.write_all(rest)?;
         stream.flush()?;
         if is_silent {
             std::thread::sleep(std::time::Duration::from_secs(30));

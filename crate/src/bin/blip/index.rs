@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use blip_web::hub::read_manifest;
 use clap::Args;
 use serde_json::json;
-
-use super::source::read_manifest;
 
 #[derive(Args)]
 pub(crate) struct Arguments {

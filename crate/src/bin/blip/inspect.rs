@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use blip_web::config::BlipConfig;
+use blip_web::hub::{manifest_in, open_checkpoint};
 use blip_web::model::Networks;
 use blip_web::weights::keymap::{Meaning, meaning};
 use blip_web::weights::{Checkpoint, Dtype, Manifest, find_networks};
 use burn::tensor::Device;
 use clap::Args;
-
-use super::source::{manifest_in, open_checkpoint};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -1,31 +1,8 @@
-//! What the environment says about the network and the cache, and how a download shows on the terminal.
+//! How a download shows on the terminal.
 
-use std::env;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-use blip_web::hub::{Client, Event, Patience};
-
-/// A client of the hub that the environment names: `HF_ENDPOINT`, `HF_TOKEN`.
-pub(crate) fn hub_client() -> Client {
-    let set = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
-    Client::new(endpoint.trim(), set("HF_TOKEN").map(|token| token.trim().to_owned()), Patience::default())
-}
-
-/// The folder of downloaded models: in `BLIP_CACHE`, or where this system keeps what can be made again.
-pub(crate) fn cache_folder() -> Result<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = set("BLIP_CACHE") {
-        return Ok(folder.join("models"));
-    }
-    let home = || set("HOME").map(|home| home.join(".cache"));
-    match set("XDG_CACHE_HOME").or_else(home).or_else(|| set("LOCALAPPDATA")) {
-        Some(folder) => Ok(folder.join("blip-web").join("models")),
-        None => bail!("there is no folder for downloads: set BLIP_CACHE"),
-    }
-}
+use blip_web::hub::Event;
 
 /// A line on standard error: overwritten where somebody is watching, otherwise one for each tenth.
 pub(crate) struct DownloadProgress {

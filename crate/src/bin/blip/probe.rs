@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use blip_web::device::{OpenDevice, block_on};
+use blip_web::hub::read_manifest;
 use blip_web::model::{Grounding, KvCache};
 use blip_web::weights::Loader;
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, Subcommand};
 use serde_json::{Map, json};
 
-use super::source::{DeviceName, read_manifest};
+use super::source::DeviceName;
 
 /// Bytes of the weights that are read at a time.
 const PIECE: usize = 1 << 20;

@@ -1,19 +1,17 @@
-//! Where a model comes from on the command line: a folder or a file, a repository, a server.
+//! Devices, models and files by the names that the command line has for them.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use blip_web::ErrorKind;
+#[cfg(not(feature = "embedded"))]
+use anyhow::bail;
+use anyhow::{Context, Result};
 use blip_web::config::BlipConfig;
 use blip_web::device::{DeviceKind, OpenDevice, block_on};
-use blip_web::hub::{Cache, Event, Location, fetch_directory, fetch_repository};
-use blip_web::tasks::{ModelLoader, Part, Session, Task};
-use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation, complete_vocabulary, fit_image_size};
+use blip_web::hub::Models;
+use blip_web::tasks::Session;
 use clap::ValueEnum;
 
-use super::network::{DownloadProgress, cache_folder, hub_client};
+use super::network::DownloadProgress;
 
 /// Devices by name.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -34,112 +32,14 @@ impl DeviceName {
     }
 }
 
-/// The models to use: `None` is the embedded one.
-///
-/// One source is a model directory, a checkpoint with its `config.json` and `vocab.txt`, the address of a
-/// `blip.json`, or a repository on the hub (`owner/name@revision`). Several are separated by commas, each
-/// with the task that it is for: `caption=owner/one,vqa=owner/two`.
+/// The models to use, as [`Models::open`] reads them: `None` is the embedded one.
 pub(crate) fn open_session(model: Option<&Path>, device: DeviceName) -> Result<Session> {
     let device = device.open()?;
     let Some(model) = model else { return embedded(&device) };
-    let mut session = Session::new(&device);
-    for (source, tasks) in sources(model)? {
-        let mut parts = load(&source, &device)?;
-        if let Some(tasks) = tasks {
-            for task in &tasks {
-                if !parts.iter().any(|part| part.tasks.contains(task)) {
-                    let message = format!("`{}` was not trained for {task}", source.display());
-                    return Err(blip_web::Error::new(ErrorKind::TaskUnsupported, message).into());
-                }
-            }
-            parts.iter_mut().for_each(|part| part.tasks.retain(|task| tasks.contains(task)));
-            parts.retain(|part| !part.tasks.is_empty());
-        }
-        session.add(parts)?;
-    }
-    Ok(session)
-}
-
-/// The sources that are named, each with the tasks it is for, where that is said.
-fn sources(model: &Path) -> Result<Vec<(PathBuf, Option<Vec<Task>>)>> {
-    let text = model.to_string_lossy();
-    // A folder may have any name.
-    if model.exists() || !text.contains(['=', ',']) {
-        return Ok(vec![(model.to_owned(), None)]);
-    }
-    let mut sources: Vec<(PathBuf, Option<Vec<Task>>)> = Vec::new();
-    for piece in text.split(',') {
-        let task = |name: &str| Task::ALL.into_iter().find(|task| task.name() == name);
-        let (task, source) = match piece.split_once('=').map(|(name, source)| (task(name.trim()), source)) {
-            Some((Some(task), source)) => (Some(task), source),
-            _ => (None, piece),
-        };
-        let source = PathBuf::from(source.trim());
-        match (task, sources.iter_mut().find(|(known, _)| *known == source)) {
-            (Some(task), Some((_, Some(tasks)))) => tasks.push(task),
-            (_, Some(_)) => bail!("`{}` is named twice", source.display()),
-            (task, None) => sources.push((source, task.map(|task| vec![task]))),
-        }
-    }
-    Ok(sources)
-}
-
-/// The models of a source.
-fn load(source: &Path, device: &OpenDevice) -> Result<Vec<Part>> {
-    let folder = if source.exists() { source.to_owned() } else { fetched(source)? };
-    let Some(manifest) = manifest_in(&folder)? else { return load_checkpoint(&folder, device) };
-    let vocab = read(&folder.join(&manifest.files.vocab.path))?;
-    let files: Vec<PathBuf> = manifest.weights().map(|file| folder.join(&file.path)).collect();
-    let mut loader = ModelLoader::new(manifest, device);
-    let mut piece = vec![0; 4 << 20];
-    for path in files {
-        let unreadable = || format!("cannot read {}", path.display());
-        let mut file = File::open(&path).with_context(unreadable)?;
-        loop {
-            match file.read(&mut piece).with_context(unreadable)? {
-                0 => break,
-                count => loader.push(&piece[..count])?,
-            }
-        }
-    }
-    Ok(loader.finish(&vocab)?)
-}
-
-/// A checkpoint as it is, with the vocabulary beside it.
-fn load_checkpoint(path: &Path, device: &OpenDevice) -> Result<Vec<Part>> {
-    let (checkpoint, config) = open_checkpoint(path)?;
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
-    let vocab = complete_vocabulary(&read(&folder.join("vocab.txt"))?, &config)?;
-    Ok(vec![Part::from_checkpoint(&config, &checkpoint, &vocab, device)?])
-}
-
-/// The model directory of a source that is somewhere else, in the cache.
-fn fetched(source: &Path) -> Result<PathBuf> {
-    let text = source.to_string_lossy();
-    let location = Location::parse(&text).with_context(|| format!("there is no folder `{text}`"))?;
-    let (client, cache) = (hub_client(), Cache::new(cache_folder()?));
     let mut progress = DownloadProgress::new();
-    let mut listener = |event: Event<'_>| progress.hear(event);
-    let fetched = match &location {
-        Location::Manifest(url) => fetch_directory(&client, url, &cache, &mut listener),
-        Location::File(url) => {
-            bail!(
-                "{url} has no vocabulary beside it: convert it first (blip convert {url} --vocab vocab.txt)"
-            )
-        }
-        Location::Repository { repo, revision } => {
-            let quantisation = Quantisation::uniform(Precision::Q8);
-            fetch_repository(&client, repo, revision, quantisation, &cache, &mut listener)
-        }
-    };
+    let opened = Models::from_env().open(model, &device, &mut |event| progress.hear(event));
     progress.end();
-    match fetched {
-        // It may have been meant as a path.
-        Err(error) if error.kind() == ErrorKind::DownloadFailed && !text.contains("://") => {
-            Err(error).with_context(|| format!("there is no folder `{text}` on this machine"))
-        }
-        fetched => Ok(fetched?),
-    }
+    Ok(opened?)
 }
 
 #[cfg(feature = "embedded")]
@@ -150,49 +50,6 @@ fn embedded(device: &OpenDevice) -> Result<Session> {
 #[cfg(not(feature = "embedded"))]
 fn embedded(_device: &OpenDevice) -> Result<Session> {
     bail!("this build embeds no model (feature `embedded`): name one with --model")
-}
-
-/// The `blip.json` of a model directory.
-pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {
-    let path = folder.join("blip.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Manifest::from_json(&text)?)
-}
-
-/// The manifest, where the path is a model directory.
-pub(crate) fn manifest_in(path: &Path) -> Result<Option<Manifest>> {
-    path.join("blip.json").exists().then(|| read_manifest(path)).transpose()
-}
-
-/// The weights of a model directory, or a checkpoint file with the configuration beside it or the one
-/// its layout implies.
-pub(crate) fn open_checkpoint(path: &Path) -> Result<(Checkpoint, BlipConfig)> {
-    if let Some(manifest) = manifest_in(path)? {
-        return Ok((Checkpoint::open(&path.join(&manifest.files.weights.path))?, manifest.config));
-    }
-    let file = if path.is_dir() { weights_in(path)? } else { path.to_owned() };
-    let checkpoint = Checkpoint::open(&file)?;
-    let beside = file.with_file_name("config.json");
-    let config = if beside.exists() {
-        let text =
-            std::fs::read_to_string(&beside).with_context(|| format!("cannot read {}", beside.display()))?;
-        let mut config = BlipConfig::from_json(&text)?;
-        fit_image_size(&mut config, &checkpoint.entries());
-        config
-    } else {
-        blip_web::convert::infer_config(&checkpoint)?
-    };
-    Ok((checkpoint, config))
-}
-
-fn weights_in(folder: &Path) -> Result<PathBuf> {
-    for name in ["model.safetensors", "pytorch_model.bin"] {
-        let path = folder.join(name);
-        if path.exists() {
-            return Ok(path);
-        }
-    }
-    bail!("{} holds neither model.safetensors nor pytorch_model.bin", folder.display())
 }
 
 /// The shape of random weights: `base`, `large`, or what a `config.json` says.

@@ -10,15 +10,15 @@ use anyhow::{Context, Result, bail};
 use blip_web::ErrorKind;
 use blip_web::config::BlipConfig;
 use blip_web::convert::{ConvertReport, FurtherSource, ModelDirectory, ModelWriter, VOCAB, manifest_json};
-use blip_web::hub::{Event, Location, Repository, convert_file, convert_repository};
+use blip_web::hub::{Client, Event, Location, Repository, convert_file, convert_repository, read_manifest};
 use blip_web::weights::manifest::Origin;
 use blip_web::weights::{
     Checkpoint, Precision, Quantisation, TensorReport, complete_vocabulary, random_checkpoint,
 };
 use clap::Args;
 
-use super::network::{DownloadProgress, hub_client};
-use super::source::{placeholder_vocabulary, random_config, read, read_manifest};
+use super::network::DownloadProgress;
+use super::source::{placeholder_vocabulary, random_config, read};
 use sources::{Copies, Network, Source, named};
 use staging::{Staging, hidden};
 
@@ -124,7 +124,7 @@ fn convert_remote(arguments: &Arguments, text: &str) -> Result<()> {
     if arguments.report.is_some() {
         bail!("--report is for checkpoints on this machine");
     }
-    let (client, quantisation, out) = (hub_client(), arguments.quantisation(), &arguments.out);
+    let (client, quantisation, out) = (Client::from_env(), arguments.quantisation(), &arguments.out);
     let mut progress = DownloadProgress::new();
     let mut listener = |event: Event<'_>| progress.hear(event);
     let made = match (&location, &arguments.vocab) {

@@ -3,17 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use blip_web::ErrorKind;
 use blip_web::config::BlipConfig;
 use blip_web::convert::{FurtherSource, VOCAB};
-use blip_web::hub::{Cache, Client, Event, Location, convert_file, fetch_directory, fetch_repository};
+use blip_web::hub::{
+    Cache, Client, Event, Listener, Location, Models, convert_file, manifest_in, open_checkpoint,
+};
 use blip_web::tasks::Task;
 use blip_web::weights::manifest::Origin;
 use blip_web::weights::{Checkpoint, Manifest, Precision, Quantisation, complete_vocabulary};
 
-use super::super::network::{DownloadProgress, hub_client};
-use super::super::source::{manifest_in, open_checkpoint, read, read_manifest};
+use super::super::network::DownloadProgress;
+use super::super::source::read;
 use super::LICENCE;
 
 /// A source: one network, or those of a model directory.
@@ -142,13 +144,18 @@ pub(super) fn named(with: &[String]) -> Result<Vec<(String, Option<Vec<String>>)
 /// kept until it is complete, so that another attempt need not download them again.
 pub(super) struct Copies {
     folder: PathBuf,
-    client: Client,
+    cache: Cache,
+    models: Models,
     is_used: bool,
 }
 
 impl Copies {
+    /// None of the numbers is rounded: what a model directory becomes depends on the source alone.
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, client: hub_client(), is_used: false }
+        let cache = Cache::new(folder.clone());
+        let exact = Quantisation::uniform(Precision::F32);
+        let models = Models::new(Client::from_env(), cache.clone()).quantised(exact);
+        Self { folder, cache, models, is_used: false }
     }
 
     /// A source, wherever it is, for `tasks` where they are said. An original checkpoint at an address
@@ -168,50 +175,33 @@ impl Copies {
         Ok(source)
     }
 
-    /// A model directory with the numbers of a source that is somewhere else, none of them rounded: what it
-    /// is converted to depends on the source alone.
+    /// A model directory with the numbers of a source that is somewhere else.
     fn fetch(&mut self, text: &str, vocab: Option<&Path>) -> Result<PathBuf> {
-        let here = || format!("there is no file or folder `{text}` on this machine");
-        let location = Location::parse(text).with_context(here)?;
         self.is_used = true;
-        let (client, cache) = (&self.client, Cache::new(self.folder.clone()));
-        let exact = Quantisation::uniform(Precision::F32);
         let mut progress = DownloadProgress::new();
         let mut listener = |event: Event<'_>| progress.hear(event);
-        let fetched = match &location {
-            Location::Repository { repo, revision } => {
-                fetch_repository(client, repo, revision, exact, &cache, &mut listener)
-            }
-            Location::Manifest(url) => fetch_directory(client, url, &cache, &mut listener),
-            Location::File(url) => {
-                let Some(vocab) = vocab else {
-                    bail!("{url} has no vocabulary beside it: name one with --vocab")
-                };
-                let name = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-                let copy = self.folder.join(url.chars().map(name).collect::<String>());
-                // It may have changed since.
-                let tag = client.look_at(url, url)?.1;
-                let made = manifest_in(&copy)?.and_then(|manifest| manifest.source);
-                match made.filter(|made| Some(&made.revision) == tag.as_ref()) {
-                    Some(_) => Ok(copy),
-                    None => {
-                        let options = (text, LICENCE, exact);
-                        convert_file(client, url, &read(vocab)?, options, &copy, &mut listener)
-                    }
-                }
-            }
+        let fetched = match Location::parse(text) {
+            Ok(Location::File(url)) => self.fetch_file(&url, vocab, &mut listener),
+            _ => self.models.fetch(text, &mut listener).map_err(anyhow::Error::from),
         };
         progress.end();
-        let fetched = match fetched {
-            // It may have been meant as a path.
-            Err(error) if error.kind() == ErrorKind::DownloadFailed && !text.contains("://") => {
-                Err(error).with_context(here)?
-            }
-            fetched => fetched?,
-        };
-        // It must be a whole model directory.
-        read_manifest(&fetched)?;
-        Ok(fetched)
+        fetched
+    }
+
+    /// As [`fetch`](Self::fetch), of an original checkpoint at an address.
+    fn fetch_file(&self, url: &str, vocab: Option<&Path>, listener: &mut Listener<'_>) -> Result<PathBuf> {
+        let Some(vocab) = vocab else { bail!("{url} has no vocabulary beside it: name one with --vocab") };
+        let name = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let copy = self.folder.join(url.chars().map(name).collect::<String>());
+        // It may have changed since.
+        let client = Client::from_env();
+        let tag = client.look_at(url, url)?.1;
+        let made = manifest_in(&copy)?.and_then(|manifest| manifest.source);
+        if made.is_some_and(|made| Some(&made.revision) == tag.as_ref()) && self.cache.check(&copy)? {
+            return Ok(copy);
+        }
+        let options = (url, LICENCE, Quantisation::uniform(Precision::F32));
+        Ok(convert_file(&client, url, &read(vocab)?, options, &copy, listener)?)
     }
 
     /// Says where they are, if there are any: the model directory was not made.

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use blip_web::hub::read_manifest;
 
-use super::super::source::read_manifest;
 use super::MANIFEST;
 
 /// Files that become a model directory together. Dropped before that, they are gone; of a process that
