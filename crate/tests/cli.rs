@@ -351,11 +351,11 @@ fn what_concerns_every_picture_ends_the_run_with_2() {
         (&["ask", sample, "--question", "what is it?"], "task-unsupported"),
         (&["match", sample, "--text", "a cat"], "task-unsupported"),
         (&["classify", sample, "--label", "cat", "--head", "itm"], "task-unsupported"),
-        (&["classify", sample, "--label", "cat", "--template", "no place"], "bad-option"),
         (&["nlvr2", sample, "--statement", "both are red"], "bad-option"),
+        (&["nlvr2", sample, sample, sample, "--statement", "both are red"], "bad-option"),
         (&["nlvr2", sample, sample, "--statement", "both are red"], "task-unsupported"),
         (&["embed", sample, "--kind", "text", "--text", "a cat"], "bad-option"),
-        (&["caption", sample, "--model", text(&empty)], "error"),
+        (&["caption", sample, "--model", text(&empty)], "bad-option"),
     ] {
         let output = blip(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -422,6 +422,8 @@ fn every_task_answers_on_the_command_line() {
     let sum = float(&found["itm"]["logit"]) + float(&found["itc"]);
     assert!((float(&found["score"]) - sum).abs() < 1e-5);
 
+    let without_place = ["classify", "--model", itm, "--label", "dog", "--template", "no place", first];
+    assert_fails_with(&blip(&without_place), "bad-option");
     let labels = json(&["classify", "--model", itm, "--label", "dog", "--label", "car", first]);
     let sum: f64 =
         labels[0]["result"].as_array().unwrap().iter().map(|label| float(&label["probability"])).sum();
@@ -445,6 +447,41 @@ fn every_task_answers_on_the_command_line() {
     assert!((probability(&judged) - 0.961_548).abs() < 1e-4 && judged[0]["result"]["answer"] == true);
     assert!((probability(&exchanged) - 0.096_630).abs() < 1e-4);
     assert_eq!(json(&["nlvr2", "--model", nlvr2, "--statement", statement, first, first]).len(), 1);
+    // Pair after pair; one that cannot be read is passed over, and nothing is judged twice.
+    let pairs = [first, second, first, "no/picture.png", second, first, first, second];
+    let output =
+        blip(&[&["nlvr2", "--json", "--model", nlvr2, "--statement", statement][..], &pairs].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    for (line, alone) in lines.iter().zip([&judged, &exchanged]) {
+        assert_eq!(line["image"], alone[0]["image"]);
+        let difference = float(&line["result"]["probability"]) - float(&alone[0]["result"]["probability"]);
+        assert!(difference.abs() < 1e-5, "{line}");
+    }
+
+    let out = folder.join("overlays");
+    let explain = ["explain", "--model", itm, "--text", "a red dog", "--overlay", text(&out)];
+    let explained = json(&[&explain[..], &[first, second]].concat());
+    let spoken = |line: &serde_json::Value| line["result"]["words"].as_array().unwrap().len();
+    for (line, (name, path)) in explained.iter().zip([("0", first), ("1", second)]) {
+        let picture = image::open(path).unwrap().to_rgb8();
+        let drawn = |file: &str| image::open(out.join(name).join(file)).unwrap().to_rgb8();
+        let sentence = drawn("text.png");
+        assert!(sentence.dimensions() == picture.dimensions() && sentence != picture);
+        assert_ne!(drawn("1-a.png"), drawn("3-dog.png"));
+        assert_eq!(std::fs::read_dir(out.join(name)).unwrap().count(), 1 + spoken(line));
+    }
+    // Into the same folder: two pictures of one name.
+    let twice = folder.join("0.png");
+    std::fs::copy(first, &twice).unwrap();
+    assert_eq!(blip(&[&explain[..], &[first, text(&twice)]].concat()).status.code(), Some(2));
+    // The frames of a clip are drawn each over its own picture.
+    std::fs::remove_dir_all(&out).unwrap();
+    assert_eq!(json(&[&explain[..], &["--video", first, second]].concat()).len(), 1);
+    assert!(["0", "1"].iter().all(|name| out.join(name).join("text.png").is_file()));
 
     let dialogue = ["dialogue", "--model", itm, "--caption", "a dog", "-q", "is it red?"];
     let candidates = ["--candidate", "yes", "--candidate", "no", first];

@@ -12,8 +12,7 @@ use blip_web::device::block_on;
 use blip_web::gallery::{ContentHash, Gallery, Hit};
 use blip_web::generate::Control;
 use blip_web::image::{ImageOptions, decode};
-use blip_web::tasks::{BATCH, Convention, Picture, Session};
-use blip_web::{Error, ErrorKind};
+use blip_web::tasks::{BATCH, Convention, Reranked, Session, Task};
 use clap::{Args, Subcommand};
 use image::RgbImage;
 use serde_json::json;
@@ -217,7 +216,7 @@ fn embed(
 ) -> Result<()> {
     let (entries, pictures): (Vec<_>, Vec<_>) =
         waiting.drain(..).map(|(hash, key, picture)| ((hash, key), picture)).unzip();
-    let encoded = block_on(session.encode_many(&pictures))?;
+    let encoded = block_on(session.encode_for(&[Task::Itc], &pictures))?;
     for ((hash, key), picture) in entries.into_iter().zip(encoded) {
         gallery.add(hash, &key, &block_on(session.image_feature(&picture))?)?;
     }
@@ -270,7 +269,8 @@ fn search(arguments: &Search) -> Result<Failures> {
     let wanted = arguments.top.max(arguments.rerank);
     let (embedding, text) = match (&arguments.image, &arguments.text) {
         (Some(path), _) => {
-            let picture = encoded(&session, path, &read(path)?)?;
+            let picture = decoded(path, &read(path)?)?;
+            let picture = block_on(session.encode_for(&[Task::Itc], &[picture]))?.remove(0);
             (block_on(session.image_feature(&picture))?, "")
         }
         (None, text) => {
@@ -282,16 +282,25 @@ fn search(arguments: &Search) -> Result<Failures> {
         }
     };
     let hits = gallery.search(&embedding, wanted)?;
-    let mut failed = Vec::new();
-    let mut found = rerank(&session, hits, text, arguments.rerank, &mut failed)?;
+    let mut failed = Failures::new();
+    let mut found = match arguments.rerank {
+        0 => hits.into_iter().map(|hit| Reranked { hit, itm: None }).collect(),
+        count => {
+            // What has changed since it was indexed is not looked at, and the rest is.
+            let mut open = |hit: &Hit| Ok(indexed(hit).map_err(|error| failed.push(error)).ok());
+            let mut ignore = |_, _| Control::Continue;
+            let reranked = session.rerank(text, Convention::default(), hits, count, &mut open, &mut ignore);
+            block_on(reranked)?
+        }
+    };
     found.truncate(arguments.top);
-    for Found { hit, itm } in found {
-        let (hash, cosine) = (hit.hash.to_string(), hit.score);
-        let score = itm.map_or(cosine, |[_, logit]| logit + cosine);
+    for found in found {
+        let (score, Reranked { hit, itm }) = (found.score(), found);
         if arguments.json {
-            let mut line = json!({"key": hit.key, "hash": hash, "score": score, "cosine": cosine});
-            if let Some([no, logit]) = itm {
-                line["itm"] = json!({"logit": logit, "probability": 1.0 / (1.0 + (no - logit).exp())});
+            let mut line =
+                json!({"key": hit.key, "hash": hit.hash.to_string(), "score": score, "cosine": hit.score});
+            if let Some(itm) = itm {
+                line["itm"] = json!(itm);
             }
             println!("{line}");
         } else {
@@ -301,65 +310,18 @@ fn search(arguments: &Search) -> Result<Failures> {
     Ok(failed)
 }
 
-/// What a search found, with the two logits of those that were looked at again.
-struct Found {
-    hit: Hit,
-    itm: Option<[f32; 2]>,
-}
-
-/// The first `count` by ITM's logit plus cosine, before the others; as the reference evaluates.
-fn rerank(
-    session: &Session,
-    hits: Vec<Hit>,
-    text: &str,
-    count: usize,
-    failed: &mut Failures,
-) -> Result<Vec<Found>> {
-    let texts = [text.to_owned()];
-    let mut found = Vec::with_capacity(hits.len());
-    for (rank, hit) in hits.into_iter().enumerate() {
-        let mut itm = None;
-        if rank < count {
-            match found_picture(session, &hit) {
-                Ok(picture) => {
-                    let mut ignore = |_, _| Control::Continue;
-                    let logits = session.itm_logits(&picture, &texts, Convention::default(), &mut ignore);
-                    itm = block_on(logits)?.first().copied();
-                }
-                Err(error) if is_of_the_file(&error) => failed.push(error),
-                Err(error) => return Err(error),
-            }
-        }
-        found.push(Found { hit, itm });
-    }
-    let score = |found: &Found| found.itm.map(|[_, logit]| logit + found.hit.score);
-    // Stable: equal ones, and those that were not looked at, keep the order of the search.
-    found.sort_by(|a, b| match (score(a), score(b)) {
-        (Some(a), Some(b)) => b.total_cmp(&a),
-        (a, b) => b.is_some().cmp(&a.is_some()),
-    });
-    Ok(found)
-}
-
 /// The picture that was found, if its file still holds it.
-fn found_picture(session: &Session, hit: &Hit) -> Result<Picture> {
+fn indexed(hit: &Hit) -> Result<RgbImage> {
     let path = Path::new(&hit.key);
     let bytes = read(path)?;
     if ContentHash::of(&bytes) != hit.hash {
         bail!("{} is not what was indexed any more: add it again", hit.key);
     }
-    encoded(session, path, &bytes)
+    decoded(path, &bytes)
 }
 
-fn encoded(session: &Session, path: &Path, bytes: &[u8]) -> Result<Picture> {
-    let picture = decode(bytes, &ImageOptions::default()).with_context(|| path.display().to_string())?;
-    Ok(block_on(session.encode(&picture))?)
-}
-
-/// Whether only this picture is at fault, and others can be tried.
-fn is_of_the_file(error: &anyhow::Error) -> bool {
-    let kind = error.downcast_ref::<Error>().map(Error::kind);
-    matches!(kind, None | Some(ErrorKind::BadImage | ErrorKind::ImageTooLarge))
+fn decoded(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
+    decode(bytes, &ImageOptions::default()).with_context(|| path.display().to_string())
 }
 
 fn remove(arguments: &Remove) -> Result<Failures> {

@@ -1,6 +1,5 @@
 //! Pictures by name: files, folders, and lists on standard input.
 
-use std::collections::HashSet;
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
@@ -39,12 +38,6 @@ pub(crate) fn expand(names: &[PathBuf]) -> Result<Vec<Input>> {
         }
     }
     Ok(inputs)
-}
-
-/// Leaves out what was named before.
-pub(crate) fn once(inputs: &mut Vec<Input>) {
-    let mut seen = HashSet::new();
-    inputs.retain(|input| seen.insert(input.path.clone()));
 }
 
 fn add(name: &Path, inputs: &mut Vec<Input>) -> Result<()> {

@@ -1,25 +1,28 @@
 //! A task over many pictures: batches, failures, progress, outputs.
 
 mod csv;
+mod drawings;
 mod inputs;
 mod lines;
 mod output;
 mod progress;
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use blip_web::device::block_on;
 use blip_web::generate::Control;
 use blip_web::image::{Alpha, ImageOptions, decode};
-use blip_web::tasks::{BATCH, Picture, Request, Sampling, Session, frame_indices};
+use blip_web::tasks::{BATCH, Picture, Request, Sampling, Session, Task, frame_indices};
 use blip_web::{Error, ErrorKind};
 use clap::Args;
 use image::RgbImage;
 use serde_json::{Map, Value};
 
-use self::inputs::{Input, expand, once};
+use self::drawings::Drawings;
+use self::inputs::{Input, expand};
 use self::output::{Output, Record, Sinks};
 use self::progress::Progress;
 use super::source::{DeviceName, open_session, read};
@@ -56,6 +59,29 @@ pub(crate) trait Job {
 
     /// Puts the arrays that belong to a result into it.
     fn add_floats(&self, _result: &mut Value, _floats: &[Vec<f32>]) {}
+
+    /// The folder of drawings, where there are to be any.
+    fn drawings(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Drawings of a picture by name: of that number among the pictures of a result.
+    ///
+    /// # Errors
+    /// For what cannot be drawn.
+    fn draw(&self, _picture: &Pictured<'_>, _nth: usize) -> Result<Vec<(String, RgbImage)>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A picture, and what was found.
+pub(crate) struct Pictured<'a> {
+    /// Its pixels.
+    pub image: &'a RgbImage,
+    /// The result.
+    pub result: &'a Value,
+    /// The arrays that belong to it.
+    pub floats: &'a [Vec<f32>],
 }
 
 /// Options that every task has.
@@ -132,14 +158,20 @@ pub(crate) fn run<J: Job + Args>(Arguments { job, pictures }: &Arguments<J>) -> 
     let units = pictures.units(job.has_pictures(), J::PICTURES)?;
     let firsts: Vec<&Input> = units.iter().filter_map(|unit| unit.inputs.first()).collect();
     let mut sinks = pictures.output.open(&job.columns(), &firsts)?;
-    let has = |unit: &Unit| unit.inputs.first().is_some_and(|first| sinks.has(first, &unit.name));
+    let drawings = Drawings::open(job.drawings(), units.iter().flat_map(|unit| &unit.inputs))?;
+    let has = |unit: &Unit| {
+        let is_known = unit.inputs.first().is_some_and(|first| sinks.has(first, &unit.name));
+        is_known && unit.inputs.iter().all(|input| drawings.has(input))
+    };
     let (known, waiting): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(has);
     let mut progress = Progress::new(waiting.len(), pictures.quiet);
     if !waiting.is_empty() {
         let session = open_session(pictures.model.as_deref(), pictures.device)?;
         let together = if pictures.video { 1 } else { (pictures.batch / J::PICTURES).max(1) };
+        let tasks = session.tasks_of(&request)?;
+        let mut run = Run { job, pictures, request, session, tasks, drawings, sinks: &mut sinks };
         for batch in waiting.chunks(together) {
-            pictures.do_batch(job, &request, &session, batch, &mut sinks, &mut progress)?;
+            run.do_batch(batch, &mut progress)?;
         }
     }
     progress.clear();
@@ -165,7 +197,7 @@ impl Pictures {
         }
         if self.video {
             if pictures > 1 {
-                bail!(bad_option("two pictures are compared, not frames: leave --video out".to_owned()));
+                bail!(bad_option("pictures are compared, not frames: leave --video out".to_owned()));
             }
             if let Some(frames) = self.frames {
                 let chosen = frame_indices(inputs.len(), frames, self.sampling);
@@ -174,30 +206,45 @@ impl Pictures {
             let name = inputs.first().map(|input| input.path.display().to_string()).unwrap_or_default();
             return Ok(vec![Unit { name, inputs }]);
         }
-        if pictures == 1 {
-            once(&mut inputs);
-        } else if inputs.len() != pictures {
-            bail!(bad_option(format!("this is about {pictures} pictures, not {}", inputs.len())));
+        if !inputs.len().is_multiple_of(pictures) {
+            bail!(bad_option(format!("this is about {pictures} pictures at a time, not {}", inputs.len())));
         }
         let unit = |inputs: &[Input]| {
             let names: Vec<String> = inputs.iter().map(|input| input.path.display().to_string()).collect();
             Unit { name: names.join(" "), inputs: inputs.to_vec() }
         };
-        Ok(inputs.chunks(pictures).map(unit).collect())
+        // What was named before is left out.
+        let mut seen = HashSet::new();
+        let paths = |inputs: &[Input]| inputs.iter().map(|input| input.path.clone()).collect::<Vec<_>>();
+        let fresh = inputs.chunks(pictures).filter(|inputs| seen.insert(paths(inputs)));
+        Ok(fresh.map(unit).collect())
     }
 
-    fn do_batch<J: Job>(
-        &self,
-        job: &J,
-        request: &Request,
-        session: &Session,
-        batch: &[Unit],
-        sinks: &mut Sinks,
-        progress: &mut Progress,
-    ) -> Result<()> {
+    fn decode(&self, input: &Input) -> Result<RgbImage> {
+        let bytes = read(&input.path)?;
+        let options = ImageOptions { apply_exif: !self.ignore_exif, alpha: self.alpha };
+        decode(&bytes, &options).with_context(|| input.path.display().to_string())
+    }
+}
+
+/// A task that is being done.
+struct Run<'a, J> {
+    job: &'a J,
+    pictures: &'a Pictures,
+    request: Request,
+    session: Session,
+    /// Whose image encoders look at the pictures.
+    tasks: Vec<Task>,
+    drawings: Drawings,
+    sinks: &'a mut Sinks,
+}
+
+impl<J: Job> Run<'_, J> {
+    fn do_batch(&mut self, batch: &[Unit], progress: &mut Progress) -> Result<()> {
         let (mut units, mut images) = (Vec::new(), Vec::new());
         for unit in batch {
-            let decoded: Result<Vec<RgbImage>> = unit.inputs.iter().map(|input| self.decode(input)).collect();
+            let decoded: Result<Vec<RgbImage>> =
+                unit.inputs.iter().map(|input| self.pictures.decode(input)).collect();
             match decoded {
                 Ok(decoded) => {
                     units.push(unit);
@@ -214,44 +261,46 @@ impl Pictures {
             return Ok(());
         }
         let start = std::time::Instant::now();
-        let encoded: Vec<Picture> = match self.video {
+        let (session, tasks) = (&self.session, &self.tasks);
+        let encoded: Vec<Picture> = match self.pictures.video {
             _ if images.is_empty() => Vec::new(),
-            true => vec![block_on(session.encode_video(&images))?],
-            false => block_on(session.encode_many(&images))?,
+            true => vec![block_on(session.encode_video_for(tasks, &images))?],
+            false => block_on(session.encode_for(tasks, &images))?,
         };
         let encode_ms = start.elapsed().as_secs_f64() * 1e3 / images.len().max(1) as f64;
         // What is asked of several pictures together shares the work on texts; a pair is one question.
         let questions = if J::PICTURES > 1 { units.len() } else { 1 };
         let (pictures_each, units_each) = (encoded.len() / questions, units.len() / questions);
+        let images_each = images.len() / units.len();
         for (nth, units) in units.chunks(units_each).enumerate() {
             let pictures = &encoded[nth * pictures_each..][..pictures_each];
-            let answer = block_on(session.answer(request, pictures, &mut |_| Control::Continue))?;
+            let answer = block_on(session.answer(&self.request, pictures, &mut |_| Control::Continue))?;
             let mut json: Value = serde_json::from_str(&answer.json).context("an answer is JSON")?;
             let Value::Array(results) = json["results"].take() else { bail!("an answer has results") };
             let (each, floats) = (results.len() / units.len(), answer.floats.len() / units.len());
-            for (nth, unit) in units.iter().enumerate() {
-                let own = results[nth * each..][..each].to_vec();
+            for (place, unit) in units.iter().enumerate() {
+                let own = results[place * each..][..each].to_vec();
                 let mut result =
                     if each == 1 { own.into_iter().next().unwrap_or_default() } else { own.into() };
-                job.add_floats(&mut result, &answer.floats[nth * floats..][..floats]);
+                let floats = &answer.floats[place * floats..][..floats];
+                let images = &images[(nth * units_each + place) * images_each..][..images_each];
+                for (nth, (input, image)) in unit.inputs.iter().zip(images).enumerate() {
+                    let pictured = Pictured { image, result: &result, floats };
+                    self.drawings.write(input, &self.job.draw(&pictured, nth)?)?;
+                }
+                self.job.add_floats(&mut result, floats);
                 if let Some(ms) = result.get_mut("ms") {
                     ms["encode"] = encode_ms.into();
                 }
-                let record = record(job, &unit.name, &result);
+                let record = record(self.job, &unit.name, &result);
                 match unit.inputs.first() {
-                    Some(input) => sinks.write(input, &record)?,
-                    None => sinks.write(&Input::default(), &record)?,
+                    Some(input) => self.sinks.write(input, &record)?,
+                    None => self.sinks.write(&Input::default(), &record)?,
                 }
                 progress.step(false);
             }
         }
         Ok(())
-    }
-
-    fn decode(&self, input: &Input) -> Result<RgbImage> {
-        let bytes = read(&input.path)?;
-        let options = ImageOptions { apply_exif: !self.ignore_exif, alpha: self.alpha };
-        decode(&bytes, &options).with_context(|| input.path.display().to_string())
     }
 }
 

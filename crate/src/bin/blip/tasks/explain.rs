@@ -1,11 +1,15 @@
 //! `blip explain`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
+use blip_web::tasks::{OverlayOptions, overlay};
 use clap::Args;
+use image::RgbImage;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::super::batch::{Job, entries, number, numbers, words};
+use super::super::batch::{Job, Pictured, entries, number, numbers, words};
 
 /// Where in each picture the words of a text are.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -20,6 +24,11 @@ pub(crate) struct Explain {
     /// How text is prepared: `orig` (the original repository), `hf` (transformers) or `lavis`.
     #[arg(long)]
     convention: Option<String>,
+    /// Draw the maps over each picture, into a folder under its name in this folder: `text.png` for all of
+    /// the text, and `1-dog.png` and the like for its words, whose colours can be compared.
+    #[arg(long, value_name = "FOLDER")]
+    #[serde(skip)]
+    overlay: Option<PathBuf>,
 }
 
 impl Job for Explain {
@@ -57,5 +66,29 @@ impl Job for Explain {
             }
         }
         result["sentence"] = numbers(sentence);
+    }
+
+    fn drawings(&self) -> Option<&Path> {
+        self.overlay.as_deref()
+    }
+
+    fn draw(&self, picture: &Pictured<'_>, nth: usize) -> Result<Vec<(String, RgbImage)>> {
+        let (result, [_, maps, sentence]) = (picture.result, picture.floats) else { return Ok(Vec::new()) };
+        if self.overlay.is_none() {
+            return Ok(Vec::new());
+        }
+        let side = |at: usize| result["grid"][at].as_u64().unwrap_or_default() as usize;
+        let draw = |map: &[f32], maximum: Option<f64>| {
+            let options = OverlayOptions { maximum, frame: nth, ..OverlayOptions::default() };
+            overlay(picture.image, map, [side(0), side(1)], &options)
+        };
+        let mut drawings = vec![("text".to_owned(), draw(sentence, None)?)];
+        let highest = maps.iter().copied().fold(0.0, f32::max);
+        let maps = maps.chunks(sentence.len().max(1));
+        for (number, (word, map)) in entries(&result["words"]).iter().zip(maps).enumerate() {
+            let name = format!("{}-{}", number + 1, words(&word["text"]));
+            drawings.push((name, draw(map, Some(highest.into()))?));
+        }
+        Ok(drawings)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::batch::{Job, entries, number};
 
-/// Whether a statement about two pictures is true.
+/// Whether a statement about two pictures is true; of more pictures, each two are a pair.
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Nlvr2 {
