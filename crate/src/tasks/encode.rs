@@ -275,3 +275,28 @@ fn square(picture: &RgbImage, size: usize) -> RgbImage {
     let side = u32::try_from(size).unwrap_or(u32::MAX);
     resize_bicubic(picture, side, side)
 }
+
+#[cfg(all(test, feature = "flex", feature = "cli"))]
+mod tests {
+    use super::*;
+    use crate::config::BlipConfig;
+    use crate::device::{DeviceKind, OpenDevice, block_on};
+    use crate::weights::random_checkpoint;
+
+    #[test]
+    fn keys_and_values_are_kept_of_a_picture_and_of_no_long_clip() {
+        let mut config = BlipConfig::tiny(7, 5, 3);
+        config.vision_config.image_size = 2 * config.vision_config.patch_size;
+        let device = block_on(OpenDevice::open(DeviceKind::Cpu)).unwrap();
+        let vocab = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n[DEC]\n[ENC]\n";
+        let session =
+            Session::from_checkpoint(&config, &random_checkpoint(&config, 1), vocab, &device).unwrap();
+        let part = &session.parts()[0];
+        let kept = |frames: usize| {
+            let clip = block_on(session.encode_video(&vec![RgbImage::new(9, 9); frames])).unwrap();
+            block_on(session.caption_grounding(&clip, part)).unwrap();
+            (0..2).any(|place| clip.grounding(place).is_some())
+        };
+        assert_eq!([1, KEPT_FRAMES, KEPT_FRAMES + 1, FRAMES].map(kept), [true, true, false, false]);
+    }
+}

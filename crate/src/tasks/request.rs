@@ -106,7 +106,8 @@ impl Session {
             Request::Ask(_) => vec![Task::Vqa],
             Request::Match(options) => {
                 let (itm, itc) = self.heads(options.heads.as_deref())?;
-                [(itm, Task::Itm), (itc, Task::Itc)].into_iter().filter(|one| one.0).map(|one| one.1).collect()
+                let both = [(itm, Task::Itm), (itc, Task::Itc)];
+                both.into_iter().filter_map(|(wanted, task)| wanted.then_some(task)).collect()
             }
             Request::Classify(options) => vec![match options.head {
                 Head::Itm => Task::Itm,
