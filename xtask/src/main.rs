@@ -9,6 +9,7 @@ mod browser;
 mod chromium;
 mod demo;
 mod golden;
+mod notices;
 mod packaging;
 mod process;
 mod serve;

@@ -109,9 +109,10 @@ fn pack(workspace: &Workspace) -> Result<Tarball> {
 
 /// Whether the tarball is within its budget and holds what its readers expect, and nothing else.
 fn weigh(tarball: &Tarball) -> Tally {
-    const EXPECTED: [&str; 12] = [
+    const EXPECTED: [&str; 14] = [
         "LICENSE-APACHE",
         "LICENSE-MIT",
+        "THIRD-PARTY-NOTICES",
         "README.md",
         "package.json",
         "dist/index.js",
@@ -120,6 +121,7 @@ fn weigh(tarball: &Tarball) -> Tally {
         "dist/compat.js",
         "dist/wasm/blip_bg.wasm",
         "dist/wasm/blip_baseline_bg.wasm",
+        "models/manifest.json",
         "models/tiny/blip.json",
         "models/tiny/model.safetensors",
     ];
