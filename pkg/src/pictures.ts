@@ -54,7 +54,8 @@ export class Encoder {
    * @throws PictureError for an image that cannot be read; whatever else the engine throws.
    */
   async encodeSome(engine: Engine, epoch: number, pictures: readonly Picture[], request?: string): Promise<boolean> {
-    const missing = pictures.filter(({ handle }) => handle?.epoch !== epoch);
+    // The same one may be in a list twice.
+    const missing = [...new Set(pictures)].filter(({ handle }) => handle?.epoch !== epoch);
     const [first] = missing;
     if (first === undefined) return true;
     const end = missing.findIndex(({ video, options }) => video || options !== first.options);

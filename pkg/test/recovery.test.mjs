@@ -70,6 +70,20 @@ test("encoded images outlive the device: they are encoded again when they are us
   assert.equal(engines[1].pictures.size, 0);
 });
 
+test("an encoded image that is in a list twice is encoded once more, and freed", async () => {
+  const { blip, engines } = await onGpu();
+  const [one, two] = await blip.encode([image(9), image(10)]);
+  // The first ones set the pace: several are encoded together.
+  await blip.classify([image(3), image(4), image(5)], ["a"]);
+  engines[0].fault = lost();
+  const labels = await blip.classify([one, two, one, one], ["a"]);
+  assert.deepEqual(labels.map(([{ picture }]) => picture), ["bytes:9", "bytes:10", "bytes:9", "bytes:9"]);
+  one.dispose();
+  two.dispose();
+  await settle();
+  assert.equal(engines[1].pictures.size, 0);
+});
+
 test("every call in flight is made again, each once", async () => {
   let runs = 0;
   const { blip, engines, events } = await onGpu({
