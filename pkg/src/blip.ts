@@ -23,6 +23,7 @@ import {
   type KnownTask,
   type MatchOptions,
   type Nlvr2Options,
+  record,
   type TaskName,
   text,
   texts,
@@ -158,7 +159,7 @@ export class Blip {
    * @throws BlipError with a stable `code`; the reason of `signal` when it is aborted.
    */
   static async create(options: CreateOptions = {}): Promise<Blip> {
-    const { signal, onProgress = () => {}, worker = true, createWorker } = options;
+    const { signal, onProgress = () => {}, worker = true, createWorker } = record("the options of `create`", options);
     const message = createMessage(options);
     signal?.throwIfAborted();
     const events = new Events();
@@ -188,7 +189,7 @@ export class Blip {
    * @throws BlipError `bad-option`; everything else is an answer.
    */
   static async availability(options: ModelOptions & { signal?: AbortSignal } = {}): Promise<Availability> {
-    const message = createMessage(options);
+    const message = createMessage(record("the options of `availability`", options));
     const { availability } = await import("./availability.js");
     return availability(message, creating.has(JSON.stringify(message.plan)), options.signal);
   }
@@ -224,14 +225,15 @@ export class Blip {
 
   /** Captions an image token by token; leaving the loop cancels the rest. */
   captionStream(image: ImageInput, options: CaptionOptions = {}): CaptionStream {
-    const start = (onToken: (text: string, index: number) => void, signal: AbortSignal): Promise<CaptionResult> => {
+    const start = async (onToken: (text: string, index: number) => void, signal: AbortSignal): Promise<CaptionResult> => {
+      record("the options of `captionStream`", options);
       const both = (text: string, index: number): void => {
         onToken(text, index);
         options.onToken?.(text, index, 0);
       };
       return this.caption(image, { ...options, onToken: both, signal });
     };
-    return new CaptionStream(start, options.signal);
+    return new CaptionStream(start, (options as CaptionOptions | null)?.signal);
   }
 
   /** Answers a question about images, in words or by ranking `options.answers`. Needs a network for `vqa`. */
@@ -262,7 +264,7 @@ export class Blip {
   /** Features of images, texts, or both together. */
   async embed<Input extends EmbedInput>(input: Input, options: EmbedOptions = {}): Promise<Embedded<Input>> {
     const checked = checkedOptions("embed", options);
-    const { image, text: what } = input as { image?: Images; text?: string | readonly string[] };
+    const { image, text: what } = record("the inputs of `embed`", input) as { image?: Images; text?: string | readonly string[] };
     const list = what === undefined || isList<string>(what) ? texts("text", what ?? []) : [text("text", what)];
     const perText = (embeddings: unknown[]): unknown => (Array.isArray(what) ? embeddings : embeddings[0]);
     if (image === undefined) {
@@ -301,10 +303,12 @@ export class Blip {
   /** Which of the candidates answers the last question of a dialogue about images; best first. Needs a network for `itm`. */
   async dialogue<I extends Images>(images: I, dialogue: Dialogue, options: DialogueOptions = {}): Promise<Each<I, DialogueAnswer[]>> {
     const checked = checkedOptions("dialogue", options);
-    const { caption, history = [], question, candidates } = dialogue;
+    const { caption, history = [], question, candidates } = record("the parts of a dialogue", dialogue);
+    if (!Array.isArray(history)) throw new BlipError("bad-option", `\`history\` is ${String(history)}, expected a list of questions and answers`);
+    const turns = (history as NonNullable<Dialogue["history"]>).map((turn) => record("the parts of a turn of `history`", turn));
     const request = {
       caption: text("caption", caption),
-      history: history.map(({ question, answer }) => ({ question: text("question", question), answer: text("answer", answer) })),
+      history: turns.map(({ question, answer }) => ({ question: text("question", question), answer: text("answer", answer) })),
       question: text("question", question),
       candidates: texts("candidates", candidates),
     };
@@ -341,8 +345,8 @@ export class Blip {
    *
    * @throws BlipError `gpu-error` when the device refuses to compute.
    */
-  async selfTest({ signal }: { signal?: AbortSignal } = {}): Promise<SelfTest> {
-    return this.#client.selfTest(signal);
+  async selfTest(options: { signal?: AbortSignal } = {}): Promise<SelfTest> {
+    return this.#client.selfTest(record("the options of `selfTest`", options).signal);
   }
 
   /** What the engine holds now. */

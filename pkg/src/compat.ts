@@ -16,7 +16,7 @@
 
 import { Blip, type CreateOptions } from "./blip.js";
 import type { ImageInput } from "./calls.js";
-import type { AskOptions, GenerationOptions } from "./options.js";
+import { type AskOptions, type GenerationOptions, record } from "./options.js";
 import { BlipError, type DtypeName, type Progress } from "./protocol.js";
 
 /** A task that {@link pipeline} knows. */
@@ -218,7 +218,7 @@ export async function pipeline<T extends PipelineTask>(task: T, model?: string |
     throw new BlipError("task-unsupported", `the task ${JSON.stringify(task)} is not one of BLIP's; there are ${Object.keys(TASKS).join(", ")}`);
   }
   const name = model ?? known.model;
-  const { create, progress_callback } = createOptions(options);
+  const { create, progress_callback } = createOptions(record("the options of `pipeline`", options));
   const blip = await Blip.create({
     ...create,
     model: options.revision === undefined ? name : `${name}@${options.revision}`,
@@ -233,13 +233,13 @@ export async function pipeline<T extends PipelineTask>(task: T, model?: string |
 type Call = (blip: Blip) => (images: ImageInput | ImageInput[], ...rest: never[]) => Promise<unknown>;
 
 const CALLS: Record<PipelineTask, Call> = {
-  "image-to-text": (blip) => async (images, kwargs: GenerateKwargs = {}) =>
-    each(await blip.caption(list(images), generation(kwargs, 1)), images, ({ captions }) =>
+  "image-to-text": (blip) => async (images, kwargs: GenerateKwargs | null = {}) =>
+    each(await blip.caption(list(images), generation(kwargs ?? {}, 1)), images, ({ captions }) =>
       captions.map(({ text }): ImageToTextOutput => ({ generated_text: text })),
     ),
 
-  "visual-question-answering": (blip) => async (images, question: string, kwargs: VisualQuestionAnsweringKwargs = {}) => {
-    const { top_k = 1, candidate_answers, ...rest } = kwargs;
+  "visual-question-answering": (blip) => async (images, question: string, kwargs: VisualQuestionAnsweringKwargs | null = {}) => {
+    const { top_k = 1, candidate_answers, ...rest } = kwargs ?? {};
     const generate = generation(rest, 3, ["prompt", "num_return_sequences", "top_k"]);
     if (candidate_answers === undefined && top_k !== 1) {
       throw new BlipError("bad-option", "top_k ranks candidate_answers; without them there is one answer");
@@ -251,8 +251,8 @@ const CALLS: Record<PipelineTask, Call> = {
     );
   },
 
-  "zero-shot-image-classification": (blip) => async (images, labels: readonly string[], kwargs: ZeroShotImageClassificationKwargs = {}) => {
-    const { hypothesis_template = "This is a photo of {}", signal, ...unknown } = kwargs;
+  "zero-shot-image-classification": (blip) => async (images, labels: readonly string[], kwargs: ZeroShotImageClassificationKwargs | null = {}) => {
+    const { hypothesis_template = "This is a photo of {}", signal, ...unknown } = kwargs ?? {};
     refuse(unknown, ["hypothesis_template", "signal"]);
     const options = { templates: [hypothesis_template], ...(signal === undefined ? {} : { signal }) };
     return each(await blip.classify(list(images), labels, options), images, (found) =>

@@ -9,6 +9,7 @@ import { sha256 } from "./digest.js";
 import type { EmbeddedPicture, GalleryHit, GalleryOperations } from "./gallery-engine.js";
 import { type ImageSource, readImage } from "./images.js";
 import { groups } from "./iterate.js";
+import { record } from "./options.js";
 import { BlipError, type BlipErrorCode, type ImagePayload, toBlipError } from "./protocol.js";
 
 /** What a gallery asks of its instance. */
@@ -151,8 +152,8 @@ export class Gallery {
    * ITC, `feature-missing` without IndexedDB.
    */
   static async open(host: GalleryHost, name: string, options: GalleryOptions = {}): Promise<Gallery> {
-    const { keepImages = true, signal } = options;
     refuseOthers("gallery", options, ["keepImages", "signal"]);
+    const { keepImages = true, signal } = options;
     if (typeof name !== "string" || name === "") {
       throw new BlipError("bad-option", `the name of a gallery is ${String(name)}, expected a text`);
     }
@@ -173,8 +174,11 @@ export class Gallery {
    * `signal` when it is aborted, likewise.
    */
   async add(images: Iterable<GalleryItem> | AsyncIterable<GalleryItem>, options: AddOptions = {}): Promise<AddResult> {
-    const { signal, onProgress, batch = LARGEST_BATCH } = options;
     refuseOthers("add", options, ["signal", "onProgress", "batch"]);
+    const { signal, onProgress, batch = LARGEST_BATCH } = options;
+    if (typeof images !== "object" || images === null || !(Symbol.iterator in images || Symbol.asyncIterator in images)) {
+      throw new BlipError("bad-option", `\`add\` takes a list of images, or another iterable; this is ${String(images)}`);
+    }
     this.#assertOpen();
     if (!Number.isInteger(batch) || batch < 1 || batch > LARGEST_BATCH) {
       throw new BlipError("bad-option", `batch is ${String(batch)}, expected 1 to ${LARGEST_BATCH}`);
@@ -222,8 +226,8 @@ export class Gallery {
    * where images are neither kept nor resolved.
    */
   async search(query: string | ImageInput, options: SearchOptions = {}): Promise<GalleryResult[]> {
-    const { topK = 12, rerank = 0, resolve, signal } = options;
     refuseOthers("search", options, ["topK", "rerank", "resolve", "signal"]);
+    const { topK = 12, rerank = 0, resolve, signal } = options;
     this.#assertOpen();
     for (const [name, value] of [["topK", topK], ["rerank", rerank]] as const) {
       if (!Number.isInteger(value) || value < 0 || value >= 2 ** 32) {
@@ -251,8 +255,9 @@ export class Gallery {
    * Removes images by their keys or hashes, all at once, and tells how many there were; once that has begun, it
    * is done also where `signal` is aborted.
    */
-  async delete(keys: string | readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<number> {
-    const { removed, size } = await this.#call("remove", [typeof keys === "string" ? [keys] : [...keys]], signal);
+  async delete(keys: string | readonly string[], options: { signal?: AbortSignal } = {}): Promise<number> {
+    refuseOthers("delete", options, ["signal"]);
+    const { removed, size } = await this.#call("remove", [typeof keys === "string" ? [keys] : [...keys]], options.signal);
     this.#size = size;
     return removed;
   }
@@ -263,8 +268,9 @@ export class Gallery {
   }
 
   /** Keys and vectors as a file, which the `blip` command reads as well; without the images themselves. */
-  async export({ signal }: { signal?: AbortSignal } = {}): Promise<Blob> {
-    const bytes = await this.#call("export", [], signal);
+  async export(options: { signal?: AbortSignal } = {}): Promise<Blob> {
+    refuseOthers("export", options, ["signal"]);
+    const bytes = await this.#call("export", [], options.signal);
     return new Blob([bytes as Uint8Array<ArrayBuffer>], { type: "application/octet-stream" });
   }
 
@@ -274,9 +280,10 @@ export class Gallery {
    *
    * @throws BlipError `integrity` for a damaged file, `bad-option` for one of another model or none at all.
    */
-  async import(file: Blob | ArrayBuffer | Uint8Array, { signal }: { signal?: AbortSignal } = {}): Promise<{ added: number; skipped: number }> {
+  async import(file: Blob | ArrayBuffer | Uint8Array, options: { signal?: AbortSignal } = {}): Promise<{ added: number; skipped: number }> {
+    refuseOthers("import", options, ["signal"]);
     const bytes = file instanceof Blob ? new Uint8Array(await file.arrayBuffer()) : new Uint8Array(file);
-    const { added, skipped, size } = await this.#call("import", [bytes], signal);
+    const { added, skipped, size } = await this.#call("import", [bytes], options.signal);
     this.#size = size;
     return { added, skipped };
   }
@@ -393,7 +400,7 @@ function by(signal: AbortSignal | undefined): { signal?: AbortSignal } {
 
 /** Options that do not exist would be lost without a word. */
 function refuseOthers(call: string, options: object, known: readonly string[]): void {
-  const other = Object.keys(options).find((name) => !known.includes(name));
+  const other = Object.keys(record(`the options of \`${call}\``, options)).find((name) => !known.includes(name));
   if (other === undefined) return;
   throw new BlipError("bad-option", `\`${call}\` has no option \`${other}\`; known are ${known.join(", ")}`);
 }

@@ -202,6 +202,7 @@ export interface CheckedOptions {
  * list of strings, and for an option that would do nothing beside the others.
  */
 export function checkedOptions(task: keyof typeof NAMES, options: object): CheckedOptions {
+  record(`the options of \`${task}\``, options);
   const known: readonly string[] = NAMES[task];
   const request: Record<string, unknown> = {};
   const image: Record<string, unknown> = {};
@@ -246,6 +247,16 @@ function isIn(names: readonly string[], name: string): boolean {
 
 function isPlain(value: unknown): boolean {
   return typeof value === "string" || typeof value === "boolean" || Number.isFinite(value);
+}
+
+/**
+ * An object, which `null` is none of.
+ *
+ * @throws BlipError `bad-option` for anything else.
+ */
+export function record<T extends object>(name: string, value: T): T {
+  if (typeof value === "object" && value !== null) return value;
+  throw new BlipError("bad-option", `${name} are ${String(value)}, expected an object`);
 }
 
 /**
