@@ -7,6 +7,8 @@ const CALLERS = 8;
 const PICTURES = 8;
 /** In 600 calls the pool of GPU memory comes to rest after about 300, within 0.3 %. */
 const SLACK = 0.06;
+/** Bytes of a few of the smallest buffers, 256 each. */
+const FEW = 4 * 256;
 
 /** Equal seeds give equal tests. */
 function randomNumbers(seed) {
@@ -97,8 +99,9 @@ async function stress(device, total, names, tolerance) {
   equal(unhandled, [], "what nobody caught");
   ensure(counts.aborted >= total / 20 && counts.answered >= total / 2, JSON.stringify(counts));
   equal(after.pictures, 0, "the pictures that are left");
-  // Once nothing runs, everything is as it was before.
-  equal(after.gpuBytes, before.gpuBytes, "the GPU memory in use");
+  // Once nothing runs, nothing is held that was not before. A buffer of the smallest size is taken and given back
+  // now and then at no call's bidding; what one call in ten kept would be more than a few of those.
+  ensure(after.gpuBytes <= before.gpuBytes + FEW, `the GPU memory in use is ${after.gpuBytes}, it was ${before.gpuBytes}`);
   const half = memory.slice(memory.length / 2);
   const growth = (name) => Math.max(...half.map((use) => use[name])) - half[0][name];
   equal(growth("wasmBytes"), 0, "the growth of the module's memory in the second half");
