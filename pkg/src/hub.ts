@@ -458,7 +458,8 @@ async function lookUp({ endpoint, repo, revision = "main" }: HubSource, options:
   try {
     answer = JSON.parse(text) as Partial<Answer> | null;
   } catch (error) {
-    throw new DownloadError(`${url}: not the answer of a model hub`, { cause: error });
+    // A network that wants to be logged in to answers in the hub's place.
+    throw new DownloadError(`${url}: not the answer of a model hub`, { transient: true, cause: error });
   }
   const { sha, siblings, cardData } = answer ?? {};
   if (typeof sha !== "string" || !COMMIT.test(sha) || !Array.isArray(siblings)) {
