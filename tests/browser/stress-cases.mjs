@@ -113,8 +113,8 @@ async function stress(device, total, names, tolerance) {
   equal(unhandled, [], "what nobody caught");
   ensure(counts.aborted >= total / 20 && counts.answered >= total / 2, JSON.stringify(counts));
   equal(after.pictures, 0, "the pictures that are left");
-  // Once nothing runs, everything is as it was before.
-  equal(after.gpuBytes, before.gpuBytes, "the GPU memory in use");
+  // Once nothing runs, no more is in use than before; of what the first calls left, some may be gone.
+  ensure(after.gpuBytes <= before.gpuBytes, `${after.gpuBytes} bytes of the GPU are in use, before there were ${before.gpuBytes}`);
   const half = memory.slice(memory.length / 2);
   const growth = (name) => Math.max(...half.map((use) => use[name])) - half[0][name];
   equal(growth("wasmBytes"), 0, "the growth of the module's memory in the second half");
