@@ -122,6 +122,14 @@ fn a_repository_is_a_model_and_can_be_converted() {
     assert_eq!(caption("owner/captioner@main", Some(&endpoint)), first);
     assert_eq!(server.requests().len(), 1, "the second time it is in the cache");
     assert_eq!(caption("owner/captioner", None), first, "and stays there without a network");
+    let entries = std::fs::read_dir(folder.join("models/owner--captioner")).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path().join("model.safetensors"));
+    let weights = paths.find(|path| path.exists()).unwrap();
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    assert_eq!(caption("owner/captioner", Some(&endpoint)), first, "damage is mended");
+    assert_eq!(caption("owner/captioner", None), first);
 
     let out = folder.join("converted");
     let out = out.to_str().unwrap();

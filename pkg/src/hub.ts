@@ -16,7 +16,20 @@ import { type ChunkedFile, Cutter, chunkCount, chunkSize } from "./pour.js";
 import { BlipError } from "./protocol.js";
 import { preparePublished } from "./published.js";
 import { type Prepared, type RemoteModel, type StoreOptions, Steps, prepareFiles } from "./remote.js";
-import type { ModelSource } from "./sources.js";
+import {
+  COMMIT,
+  CONFIG,
+  SMALL_FILE,
+  VOCABULARY,
+  type Answer,
+  type Digests,
+  type HubSource,
+  type Repository,
+  contents,
+  fileOf,
+  lookUp,
+  patient,
+} from "./repository.js";
 
 /** A checkpoint on its way to our container: `Conversion` of the wasm module. */
 export interface Conversion {
@@ -49,23 +62,6 @@ export interface ConversionModule {
   vocabulary(bytes: Uint8Array, configJson: string): Uint8Array;
 }
 
-type HubSource = Extract<ModelSource, { kind: "hub" }>;
-
-/** What a repository holds at one commit. */
-interface Repository {
-  readonly commit: string;
-  readonly licence: string;
-  readonly weights: { readonly name: string; readonly bytes: number; readonly sha256?: string };
-  /** The hub's digests of small files by name, where it has some. */
-  readonly digests: Readonly<Record<string, Digests>>;
-}
-
-/** What a file must be: git's name of it, or where the hub keeps it outside of git, its SHA-256. */
-interface Digests {
-  readonly git?: string;
-  readonly sha256?: string;
-}
-
 /** Everything that a conversion needs to know. */
 interface Job {
   readonly key: string;
@@ -77,15 +73,7 @@ interface Job {
   readonly name: string;
 }
 
-/** Weights files by preference; what else a repository may hold is for other programs. */
-const WEIGHTS = ["model.safetensors", "pytorch_model.bin"];
 const MANIFEST = "blip.json";
-const CONFIG = "config.json";
-const VOCABULARY = "vocab.txt";
-/** SPDX expressions of what models are published under; as in `crate/src/hub/repository.rs`. */
-const LICENCES = ["BSD-3-Clause", "BSD-2-Clause", "MIT", "Apache-2.0", "CC0-1.0", "CC-BY-4.0"];
-const SMALL_FILE = 1 << 24;
-const COMMIT = /^[0-9a-f]{40}$/;
 
 /** Bytes of the file between two checkpoints, which are what a reload may lose. */
 const BETWEEN_CHECKPOINTS = 1 << 25;
@@ -440,87 +428,6 @@ async function isIntact(bytes: Uint8Array, { git, sha256: expected }: Digests = 
   return git === undefined || ((await gitName(bytes)) ?? git) === git;
 }
 
-/**
- * Asks the hub what a repository holds.
- *
- * @throws DownloadError.
- */
-async function lookUp({ endpoint, repo, revision = "main" }: HubSource, options: StoreOptions): Promise<Answer> {
-  const url = `${endpoint}/api/models/${repo}/revision/${encodeURIComponent(revision)}?blobs=true`;
-  let text: string;
-  try {
-    text = new TextDecoder().decode(await readFile(url, SMALL_FILE, { ...patient(options), httpCache: "no-cache" }));
-  } catch (error) {
-    if (!(error instanceof DownloadError) || error.transient) throw error;
-    throw new DownloadError(`there is no public repository ${repo} with a revision ${revision} (${error.message})`, { cause: error });
-  }
-  let answer: Partial<Answer> | null;
-  try {
-    answer = JSON.parse(text) as Partial<Answer> | null;
-  } catch (error) {
-    throw new DownloadError(`${url}: not the answer of a model hub`, { cause: error });
-  }
-  const { sha, siblings, cardData } = answer ?? {};
-  if (typeof sha !== "string" || !COMMIT.test(sha) || !Array.isArray(siblings)) {
-    throw new DownloadError(`${url}: not the answer of a model hub`);
-  }
-  return { sha, siblings, ...(cardData === undefined ? {} : { cardData }) };
-}
-
-/** The checkpoint among the files of a repository, and what goes with it. */
-function contents({ repo }: HubSource, answer: Answer): Repository {
-  const { sha, cardData } = answer;
-  const weights = WEIGHTS.map((name) => fileOf(answer, name)).find((file) => file !== undefined);
-  const missing = [CONFIG, VOCABULARY].filter((name) => fileOf(answer, name) === undefined);
-  if (weights === undefined) missing.push(WEIGHTS.join(" or "));
-  if (weights === undefined || missing.length > 0) {
-    throw new DownloadError(`${repo} at ${sha} has no ${missing.join(", no ")}`);
-  }
-  const bytes = weights.lfs?.size ?? weights.size;
-  if (typeof bytes !== "number" || !Number.isSafeInteger(bytes) || bytes <= 0) {
-    throw new DownloadError(`${repo} at ${sha}: the hub does not say how long ${weights.rfilename} is`);
-  }
-  const { sha256: digest } = digestsOf(weights);
-  return {
-    commit: sha,
-    licence: spdx(cardData?.license),
-    weights: { name: weights.rfilename, bytes, ...(digest === undefined ? {} : { sha256: digest }) },
-    digests: Object.fromEntries([CONFIG, VOCABULARY].map((name) => [name, digestsOf(fileOf(answer, name))])),
-  };
-}
-
-/** Git has a pointer in the place of a file that is kept outside of it. */
-function digestsOf(file: Sibling | undefined): Digests {
-  const { blobId, lfs } = file ?? {};
-  if (typeof lfs?.sha256 === "string") return { sha256: lfs.sha256 };
-  return typeof blobId === "string" && (lfs ?? null) === null ? { git: blobId } : {};
-}
-
-/** The hub writes licences in small letters; one that is not known here is no expression to rely on. */
-function spdx(tag: unknown): string {
-  const known = typeof tag === "string" ? LICENCES.find((licence) => licence.toLowerCase() === tag.toLowerCase()) : undefined;
-  return known ?? "NOASSERTION";
-}
-
-function fileOf({ siblings }: Answer, name: string): Sibling | undefined {
-  return siblings.find((file) => file?.rfilename === name) ?? undefined;
-}
-
-/** What is read of the hub's answer. */
-interface Answer {
-  readonly sha: string;
-  readonly siblings: readonly (Sibling | null)[];
-  readonly cardData?: { readonly license?: unknown };
-}
-
-interface Sibling {
-  readonly rfilename: string;
-  readonly size?: unknown;
-  /** Git's name of what is in the repository. */
-  readonly blobId?: unknown;
-  readonly lfs?: { readonly sha256?: unknown; readonly size?: unknown };
-}
-
 function fileUrl({ source, repository }: Pick<Job, "source" | "repository">, file: string): string {
   return `${source.endpoint}/${source.repo}/resolve/${repository.commit}/${file}`;
 }
@@ -531,6 +438,3 @@ async function converter({ options }: Job): Promise<ConversionModule> {
   return options.conversion();
 }
 
-function patient({ signal, patience = PATIENT }: StoreOptions): { signal: AbortSignal; patience: typeof PATIENT } {
-  return { signal, patience };
-}

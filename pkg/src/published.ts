@@ -2,7 +2,7 @@
  * Models that are published with a manifest.
  *
  * The manifest is asked for every time, so that a new version is seen; everything else is known by its
- * digest. Without a network the manifest of the cache stands in.
+ * digest. Without a network, or behind one that answers in the server's place, the manifest of the cache stands in.
  */
 
 import { type Entry, readEntry } from "./cache.js";
@@ -25,10 +25,15 @@ export async function preparePublished(url: string, options: StoreOptions, chunk
   const key = url.replace(/#.*/, "");
   const stored = await readEntry(chunks.cache, "model", key);
   const patience = stored === undefined ? options.patience : HASTY;
-  const json = await readText(url, { signal, httpCache: "no-cache", ...(patience && { patience }) }).catch((error: unknown) => {
+  let json: string;
+  try {
+    json = await readText(url, { signal, httpCache: "no-cache", ...(patience && { patience }) });
+    // The page of a network that wants to be logged in to is no answer of the server.
+    if (stored !== undefined && !isJson(json)) json = stored.manifest;
+  } catch (error) {
     if (stored === undefined || !(error instanceof DownloadError && error.transient)) throw error;
-    return stored.manifest;
-  });
+    json = stored.manifest;
+  }
   const full = parseManifest(json, url);
   const manifest = tasks === undefined ? full : limitTasks(full, tasks);
   const file = (entry: ModelFile): ChunkedFile => remoteFile(entry, new URL(entry.path, url).href, options, chunks, stored);
@@ -63,4 +68,13 @@ function remoteFile(
 
 async function readText(url: string, options: Parameters<typeof readFile>[2]): Promise<string> {
   return new TextDecoder().decode(await readFile(url, MANIFEST_LIMIT, options));
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -270,6 +270,10 @@ test("without a network a converted repository is used; a commit does not even a
   network.fault(/./, { error: new TypeError("offline") }, 100);
   assert.ok((await load({ patience: undefined })).weights.equals(container));
   network.faults = [];
+  const answer = network.files[API];
+  network.files[API] = "<!doctype html><title>Log in</title>";
+  assert.ok((await load()).weights.equals(container), "a network answers with its own page");
+  network.files[API] = answer;
   network.files[API.replace("main", COMMIT)] = network.files[API];
   await load({ source: { ...SOURCE, revision: COMMIT } });
   network.log = [];

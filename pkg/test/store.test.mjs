@@ -126,6 +126,17 @@ test("without a network the cached model is used; without either it is download-
   await assert.rejects(load(), { code: "download-failed", message: /blip\.json: offline/ });
 });
 
+test("behind a network that answers with its own page the cached model is used; without one it is bad-config", async () => {
+  const { all, network, caches } = world();
+  await load();
+  network.files[URL_] = "<!doctype html><title>Log in</title>";
+  const model = await load();
+  assert.ok(model.weights.equals(all));
+  assert.equal(model.fromCache, true);
+  caches.remove(/./);
+  await assert.rejects(load(), { code: "bad-config", message: /not a JSON model manifest/ });
+});
+
 test("a model that was taken away is not used from the cache", async () => {
   const { network } = world();
   await load();

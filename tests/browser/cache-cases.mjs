@@ -303,6 +303,9 @@ const CASES = {
 
   "a repository that is not what it says, or not there, is refused": async () => {
     await rejects(async () => load(await repository("replaced", EXACT)), "integrity", /the repository says 0000/);
+    await fault("vocab", { damage: true });
+    await rejects(async () => load(await repository("tiny", EXACT)), "integrity", /vocab\.txt: differs from the digest/);
+    await reset();
     equal((await Blip.cache.list()).filter(({ complete }) => complete), [], "models in the cache");
     await rejects(async () => load(await repository("missing")), "download-failed", /no public repository fixtures\/missing/);
     await rejects(async () => load(await repository("empty")), "download-failed", /has no vocab\.txt, no model\.safetensors or pytorch_model\.bin/);

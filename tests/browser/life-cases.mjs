@@ -24,12 +24,17 @@ function listen(blip) {
   return { events, next };
 }
 
-/** Buffers of this thread's GPU devices that were created and not destroyed. */
+/** Buffers of this thread's GPU devices that were created and not destroyed, and what was launched. */
 function countBuffers() {
   const live = new Map();
-  const counts = { created: 0, destroyed: 0 };
+  const counts = { created: 0, destroyed: 0, dispatches: 0 };
   const { createBuffer, destroy: destroyDevice } = GPUDevice.prototype;
   const { destroy } = GPUBuffer.prototype;
+  const { dispatchWorkgroups } = GPUComputePassEncoder.prototype;
+  GPUComputePassEncoder.prototype.dispatchWorkgroups = function (...sizes) {
+    counts.dispatches++;
+    dispatchWorkgroups.apply(this, sizes);
+  };
   GPUDevice.prototype.createBuffer = function (descriptor) {
     const buffer = createBuffer.call(this, descriptor);
     live.set(buffer, this);
@@ -47,6 +52,7 @@ function countBuffers() {
   const restore = () => {
     Object.assign(GPUDevice.prototype, { createBuffer, destroy: destroyDevice });
     Object.assign(GPUBuffer.prototype, { destroy });
+    Object.assign(GPUComputePassEncoder.prototype, { dispatchWorkgroups });
   };
   return { counts, live, restore };
 }
@@ -98,6 +104,32 @@ const WEBGPU = {
       restore();
     }
   },
+  async "a creation that is aborted while it compiles stops there, in the page's own thread, and gives everything back"() {
+    const { counts, live, restore } = countBuffers();
+    try {
+      const compile = (then) => (step) => step.phase === "compile" && step.done === 1 && then();
+      let begun = 0;
+      const onFirst = compile(() => (begun = counts.dispatches));
+      await (await Blip.create({ device: "webgpu", worker: false, onProgress: onFirst })).dispose();
+      const whole = counts.dispatches - begun;
+      const controller = new AbortController();
+      const onProgress = compile(() => {
+        begun = counts.dispatches;
+        controller.abort();
+      });
+      const error = await Blip.create({ device: "webgpu", worker: false, signal: controller.signal, onProgress }).then(() => null, (error) => error);
+      equal(error?.name, "AbortError", "what it ended with");
+      // The engine ends its token, and is freed then.
+      const end = performance.now() + 120_000;
+      while (live.size > 0 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 50));
+      equal(live.size, 0, "the buffers that are left");
+      const after = counts.dispatches - begun;
+      ensure(whole > 100 && after < whole / 2, `${after} launches after the abort, ${whole} in all`);
+      console.info(`webgpu: ${after} launches after the abort of ${whole} while compiling`);
+    } finally {
+      restore();
+    }
+  },
   async "an instance after another in the same thread has a GPU of its own"() {
     const bytes = await sampleBytes();
     const texts = [];
@@ -132,6 +164,9 @@ const PLAIN = {
     await Blip.cache.delete();
     const before = await Blip.availability({ device: "cpu" });
     ensure(before.state === "downloadable" && before.downloadBytes > 1e6 && before.cachedBytes === 0, JSON.stringify(before));
+    equal(before.gpuBytes, 0, "what it takes on the GPU");
+    const other = await Blip.availability({ device: "cpu", tasks: ["vqa"] });
+    ensure(other.state === "unavailable" && /not for vqa/.test(other.reason), JSON.stringify(other));
     equal(await Blip.cache.list(), [], "what is in the cache");
     const { state, device, reason } = await Blip.availability();
     equal([device, state], ["cpu", "downloadable"]);
@@ -141,6 +176,8 @@ const PLAIN = {
     await (await Blip.create({ device: "cpu" })).dispose();
     const after = await Blip.availability({ device: "cpu" });
     equal([after.state, after.downloadBytes, after.cachedBytes], ["available", 0, before.downloadBytes]);
+    const without = await Blip.availability({ device: "cpu", cache: "none" });
+    equal([without.state, without.downloadBytes], ["downloadable", before.downloadBytes], "without a cache");
   },
 };
 

@@ -4,14 +4,17 @@
  */
 
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/", import.meta.url));
 const CHECKPOINTS = { caption: "networks/caption", vqa: "networks/vqa", itm: "networks/itm", nlvr2: "nlvr2/model.pth" };
 const CASES = ["tasks/answer", "tasks/match", "tasks/explain", "nlvr2/cases"];
+const PICTURES = 8;
+/** What galleries of the pictures are asked: by words, with a second look, and by a picture. */
+const QUERIES = [{ text: "a red dog" }, { text: "two cats near the house", top: 3 }, { image: 5 }, { text: "a red dog", rerank: 5, top: 6 }];
 
 /** Models in a folder of their own, and the cases with what is expected of them. */
 export class Native {
@@ -48,6 +51,26 @@ export class Native {
     });
   }
 
+  /** A gallery of the pictures: what it is asked, and what the tool finds. */
+  gallery() {
+    const file = join(this.#folder, "gallery.blip");
+    const pictures = Array.from({ length: PICTURES }, (_, index) => pictureOf(index));
+    this.#run(["gallery", "add", file, ...pictures, "--model", join(this.#folder, "itm")]);
+    return { queries: QUERIES, found: QUERIES.map((query) => this.#search(file, query)) };
+  }
+
+  /** What the tool reads in a gallery's file that a page has made, and what it finds there. */
+  imported(bytes) {
+    const [file, gallery] = ["exported.blip", "imported.blip"].map((name) => join(this.#folder, name));
+    rmSync(gallery, { force: true });
+    writeFileSync(file, bytes);
+    this.#run(["gallery", "import", gallery, file]);
+    // For a second look the tool would need the pictures, whose paths a page does not know.
+    const queries = QUERIES.filter(({ rerank }) => rerank === undefined);
+    const entries = lines(this.#run(["gallery", "list", gallery, "--json"]));
+    return { entries, queries, found: queries.map((query) => this.#search(gallery, query)) };
+  }
+
   /** Deletes the models. */
   close() {
     rmSync(this.#folder, { recursive: true, force: true });
@@ -57,18 +80,35 @@ export class Native {
   #answer(model, pictures, { task, ...request }) {
     const options = Object.entries(request).flatMap(([name, value]) => option(name, value));
     const ask = (files, extra) => {
-      const paths = files.map((index) => join(FIXTURES, `networks/pictures/${index}.png`));
-      const lines = this.#run([task, "--model", join(this.#folder, model), ...options, ...extra, "--json", "--quiet", ...paths]);
-      return lines.trim().split("\n").map((line) => JSON.parse(line).result);
+      const found = this.#run([task, "--model", join(this.#folder, model), ...options, ...extra, "--json", "--quiet", ...files.map(pictureOf)]);
+      return lines(found).map(({ result }) => result);
     };
     if (pictures.length === 0) return ask([], []);
     if (task === "nlvr2") return ask(pictures.flat(), []);
     return pictures.flatMap((frames) => ask(frames, frames.length > 1 ? ["--video"] : []));
   }
 
+  /** What the tool finds in a gallery; pictures are called by the names of their files. */
+  #search(gallery, { text, image, ...options }) {
+    const query = text === undefined ? ["--image", pictureOf(image)] : [text];
+    const flags = Object.entries(options).flatMap(([name, value]) => option(name, value));
+    const found = this.#run(["gallery", "search", gallery, ...query, ...flags, "--model", join(this.#folder, "itm"), "--json"]);
+    return lines(found).map(({ key, ...rest }) => ({ key: basename(key), ...rest }));
+  }
+
   #run(parameters) {
     return execFileSync(this.#blip, parameters, { encoding: "utf8", maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "pipe"] });
   }
+}
+
+/** A fixture's picture as a file. */
+function pictureOf(index) {
+  return join(FIXTURES, `networks/pictures/${index}.png`);
+}
+
+/** What the tool printed as JSON, an object a line. */
+function lines(text) {
+  return text.trim().split("\n").map((line) => JSON.parse(line));
 }
 
 /** An option as the command line has it. */

@@ -45,6 +45,8 @@ async function badInputs() {
     ["more tokens than positions", good, { maxLength: 100_000 }, "bad-option"],
     ["an option of another type", good, { numBeams: "three" }, "bad-option"],
     ["an option that does not exist", good, { numBeam: 3 }, "bad-option"],
+    ["an option that would do nothing", good, { topP: 0.5 }, "bad-option"],
+    ["nothing in the place of options", good, null, "bad-option"],
   ];
 }
 
@@ -132,8 +134,10 @@ const WEBGPU = {
   },
   async "auto leaves a software adapter alone and says so"() {
     const blip = await Blip.create();
+    const told = new Promise((resolve) => blip.addEventListener("fallback", resolve, { once: true }));
     equal(blip.info.device, "cpu");
     ensure(/software/.test(blip.info.fallbackReason), `the reason is ${blip.info.fallbackReason}`);
+    equal((await told).message, blip.info.fallbackReason, "what the event says");
     await blip.dispose();
   },
   async "bad input is refused by code, and the next caption is right, on the CPU"() {

@@ -18,6 +18,9 @@ const [url, filter = ""] = process.argv.slice(2);
 const counts = { passed: 0, failed: 0, skipped: 0 };
 const native = new Native(process.env.BLIP);
 const cases = JSON.stringify(native.cases());
+const gallery = JSON.stringify(native.gallery());
+/** Cases of this name begin in a page that was loaded anew. */
+const RELOADED = "after a reload";
 
 /** Model folders that exist only here: each changes what the real one would answer. */
 const BROKEN = {
@@ -49,6 +52,7 @@ function otherOrigin() {
 function served(pathname) {
   if (pathname === "/blank.html") return { contentType: "text/html", body: "<!doctype html><title>tests</title>" };
   if (pathname === "/fixtures/cases.json") return { contentType: "application/json", body: cases };
+  if (pathname === "/fixtures/gallery.json") return { contentType: "application/json", body: gallery };
   if (pathname.startsWith("/fixtures/")) {
     const body = native.file(pathname.slice("/fixtures/".length));
     return body === undefined ? { status: 404, body: "" } : { body };
@@ -78,8 +82,9 @@ async function open(webgpu, origin) {
     if (message.type() === "error") console.log(`  console: ${message.text()}`);
     if (message.type() === "info") console.log(`  ${message.text()}`);
   });
+  await page.exposeFunction("nativeGallery", (base64) => native.imported(Buffer.from(base64, "base64")));
+  await page.addInitScript((origin) => (window.OTHER_ORIGIN = origin), origin);
   await page.goto(new URL("blank.html", url).href);
-  await page.evaluate((origin) => (window.OTHER_ORIGIN = origin), origin);
   return { browser, page };
 }
 
@@ -90,6 +95,7 @@ async function run(webgpu, origin) {
   const names = await page.evaluate(async (suite) => (await import("/suites.mjs")).names(suite), suite);
   for (const name of names.filter((name) => name.includes(filter))) {
     const begun = performance.now();
+    if (name.startsWith(RELOADED)) await page.reload();
     const failure = await Promise.race([
       page.evaluate(async ([suite, name]) => (await import("/suites.mjs")).run(suite, name), [suite, name]),
       new Promise((resolve) => setTimeout(resolve, LIMIT, `no end after ${LIMIT / 1000} s`).unref()),

@@ -4,6 +4,7 @@
  * line tool answers natively.
  */
 
+import { overlay, overlayPixels } from "/pkg/index.js";
 import { close, ensure, equal, instance, rejects, retire } from "./checks.mjs";
 
 const TASKS = ["caption", "vqa", "itm", "itc", "nlvr2"];
@@ -156,6 +157,27 @@ export const CASES = {
       ensure((await blip.caption(encoded)).text.length > 0, "no caption");
       encoded.dispose();
     },
+    async "an explanation becomes a bitmap of its pixels, of the size that was asked for"() {
+      const blip = await networks("cpu");
+      const { words, grid } = await blip.explain(picture(0), "a red dog");
+      const options = { width: 48, height: 32 };
+      const bitmap = await overlay(words[1].map, grid, options);
+      equal([bitmap.width, bitmap.height], [48, 32], "the size");
+      const context = new OffscreenCanvas(48, 32).getContext("2d");
+      context.drawImage(bitmap, 0, 0);
+      bitmap.close();
+      const drawn = context.getImageData(0, 0, 48, 32).data;
+      const { data } = overlayPixels(words[1].map, grid, options);
+      let covered = 0;
+      for (let at = 0; at < data.length; at += 4) {
+        ensure(drawn[at + 3] === data[at + 3], `the opacity at ${at} is ${drawn[at + 3]}, expected ${data[at + 3]}`);
+        if (data[at + 3] < 64) continue;
+        covered++;
+        // A canvas multiplies colours by their opacity, and divides again.
+        for (let part = at; part < at + 3; part++) ensure(Math.abs(drawn[part] - data[part]) <= 4, `${drawn[part]} was drawn for ${data[part]}`);
+      }
+      ensure(covered > 0, "nothing of the picture is covered");
+    },
     async "a task that nothing loaded was trained for has its own code"() {
       const vqa = await instance("cpu", "vqa", { model: "/fixtures/models/vqa/" });
       await rejects(() => vqa.caption(picture(0)), "task-unsupported");
@@ -168,7 +190,7 @@ export const CASES = {
 };
 
 /** A second of a moving square, as a browser records it. */
-async function recorded() {
+export async function recorded() {
   const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
   const context = canvas.getContext("2d");
   const recorder = new MediaRecorder(canvas.captureStream(30), { mimeType: "video/webm" });

@@ -313,12 +313,19 @@ fn the_last_steps_of_a_call_can_be_cancelled_as_well() {
     for cancelled in 1..=all {
         assert_eq!(events(classify, &pictures, cancelled), (cancelled, Err(ErrorKind::Aborted)));
     }
-    // Captions are scored when their last token is there.
+    // Captions are scored when their last token is there, which is told once.
     let caption = r#"{"task":"caption","maxLength":9}"#;
     let (tokens, _) = events(caption, &pictures[..1], 0);
     let scored = r#"{"task":"caption","maxLength":9,"matchScore":true}"#;
     let (all, answer) = events(scored, &pictures[..1], 0);
     assert!(answer.is_ok() && all > tokens, "{all} events, {tokens} of tokens");
+    let mut told = Vec::new();
+    let mut note = |event: Event<'_>| {
+        told.push(matches!(event, Event::Token { .. }));
+        Control::Continue
+    };
+    block_on(session.answer(&Request::from_json(scored).unwrap(), &pictures[..1], &mut note)).unwrap();
+    assert_eq!(told.iter().filter(|is_token| **is_token).count(), tokens);
     for cancelled in tokens + 1..=all {
         assert_eq!(events(scored, &pictures[..1], cancelled), (cancelled, Err(ErrorKind::Aborted)));
     }

@@ -252,6 +252,55 @@ fn frames_are_those_of_the_original_or_evenly_spaced() {
     }
 }
 
+#[test]
+fn a_second_look_is_at_what_can_be_opened_and_can_be_cancelled() {
+    let device = Place::Flex.device().unwrap();
+    let session = session(&device);
+    let hits: Vec<Hit> = (0..12usize)
+        .map(|nth| Hit {
+            hash: ContentHash::of(&nth.to_le_bytes()),
+            key: nth.to_string(),
+            score: 0.9 - 0.05 * nth as f32,
+        })
+        .collect();
+    // Every third one is gone, and none is opened that nobody looks at.
+    let mut opened = Vec::new();
+    let mut open = |hit: &Hit| {
+        let number: usize = hit.key.parse().unwrap();
+        opened.push(number);
+        Ok((number % 3 != 1).then(|| picture(number % 8)))
+    };
+    let mut steps = Vec::new();
+    let mut note = |done, total| {
+        steps.push((done, total));
+        Control::Continue
+    };
+    let found = session.rerank("a red dog", Convention::Orig, hits.clone(), 10, &mut open, &mut note);
+    let found = block_on(found).unwrap();
+    assert_eq!(opened, (0..10).collect::<Vec<_>>());
+    let looked_at = found.iter().filter(|one| one.itm.is_some()).count();
+    assert_eq!((found.len(), looked_at), (12, 7));
+    assert!(found[..7].is_sorted_by(|a, b| a.score() >= b.score()), "{found:?}");
+    let rest: Vec<&str> = found[7..].iter().map(|one| one.hit.key.as_str()).collect();
+    assert_eq!(rest, ["1", "4", "7", "10", "11"], "as they were found");
+    assert!(found[7..].iter().all(|one| one.itm.is_none() && one.score() == one.hit.score));
+    assert_eq!((steps.len(), steps.last()), (7, Some(&(10, 10))));
+    let mut go_on = |_, _| Control::Continue;
+    for one in &found[..7] {
+        let picture = block_on(session.encode(&picture(one.hit.key.parse::<usize>().unwrap() % 8))).unwrap();
+        let texts = ["a red dog".to_owned()];
+        let alone = session.itm_logits(&picture, &texts, Convention::Orig, &mut go_on);
+        assert!((block_on(alone).unwrap()[0][1] - one.itm.unwrap().logit).abs() < 1e-4);
+    }
+    let mut whole = |hit: &Hit| Ok(Some(picture(hit.key.parse::<usize>().unwrap() % 8)));
+    let mut cancel = |_, _| Control::Cancel;
+    let cancelled = session.rerank("a red dog", Convention::Orig, hits.clone(), 3, &mut whole, &mut cancel);
+    assert_eq!(block_on(cancelled).unwrap_err().kind(), ErrorKind::Aborted);
+    let mut damaged = |_: &Hit| Err(blip_web::Error::new(ErrorKind::Io, "the disk is gone"));
+    let failed = session.rerank("a red dog", Convention::Orig, hits, 3, &mut damaged, &mut go_on);
+    assert_eq!(block_on(failed).unwrap_err().kind(), ErrorKind::Io);
+}
+
 /// A map as the SDK shows it.
 #[derive(Deserialize)]
 struct Overlay {

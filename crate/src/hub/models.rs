@@ -122,10 +122,13 @@ impl Models {
         let folder = self.fetch_remote(source, listener)?;
         let loaded = local::load(&folder, device);
         let is_suspect = |error: &Error| matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Io);
-        if !loaded.as_ref().is_err_and(is_suspect) || self.cache()?.check(&folder)? {
+        if !loaded.as_ref().is_err_and(is_suspect) {
             return loaded;
         }
-        local::load(&self.mend(source, &folder, listener)?, device)
+        // Another process may have mended it meanwhile.
+        let is_right = self.cache()?.check(&folder)?;
+        let folder = if is_right { folder } else { self.mend(source, &folder, listener)? };
+        local::load(&folder, device)
     }
 
     /// Fetches what a check of the folder found to be wrong.

@@ -8,6 +8,7 @@ use super::matching::{Convention, probability, step};
 use super::options;
 use super::part::Task;
 use super::picture::Picture;
+use super::request::Event;
 use super::session::Session;
 use crate::Result;
 use crate::clock::now_ms;
@@ -145,8 +146,8 @@ impl Session {
 
     /// Captions a picture that is already encoded.
     ///
-    /// While captions are scored against the picture, `on_progress` is asked as well, with the first
-    /// caption as it is.
+    /// While captions are scored against the picture, `on_progress` is asked as well, with the last words
+    /// that it was told.
     ///
     /// # Errors
     /// [`TaskUnsupported`](crate::ErrorKind::TaskUnsupported) when the model has no captioner,
@@ -157,6 +158,23 @@ impl Session {
         picture: &Picture,
         options: &CaptionOptions,
         on_progress: &mut dyn FnMut(CaptionProgress) -> Control,
+    ) -> Result<Captions> {
+        let mut last = CaptionProgress { text: String::new(), index: 0 };
+        let mut on_event = |event: Event<'_>| {
+            if let Event::Token { text, index } = event {
+                last = CaptionProgress { text: text.to_owned(), index };
+            }
+            on_progress(last.clone())
+        };
+        self.caption_told(picture, options, &mut on_event).await
+    }
+
+    /// As [`caption_picture`](Self::caption_picture), told of tokens and then of captions that are scored.
+    pub(super) async fn caption_told(
+        &self,
+        picture: &Picture,
+        options: &CaptionOptions,
+        on_event: &mut dyn FnMut(Event<'_>) -> Control,
     ) -> Result<Captions> {
         let part = self.part(Task::Caption)?;
         if options.match_score {
@@ -174,10 +192,8 @@ impl Session {
         let mut tokens = vec![0; options.generate.num_captions];
         let mut report = |progress: Progress<'_>| {
             tokens[progress.index] += 1;
-            on_progress(CaptionProgress {
-                text: part.tokenizer.decode(progress.ids, true),
-                index: progress.index,
-            })
+            let so_far = part.tokenizer.decode(progress.ids, true);
+            on_event(Event::Token { text: &so_far, index: progress.index })
         };
         let found =
             generate(&mut decoder, &prompt, text.sep_token_id, &options.generate, &mut report).await?;
@@ -196,11 +212,10 @@ impl Session {
                 .iter()
                 .map(|caption| format!("{begin} {}", caption.text).trim().to_owned())
                 .collect();
-            let first = captions.first().map(|caption| caption.text.clone()).unwrap_or_default();
-            let mut ask = |_: usize, _: usize| on_progress(CaptionProgress { text: first.clone(), index: 0 });
+            let mut on_step = |done: usize, total: usize| on_event(Event::Step { done, total });
             // Before the matcher looks at the picture, which takes longer than all that follows.
-            step(&mut ask, 0, texts.len())?;
-            let logits = self.itm_logits(picture, &texts, Convention::Orig, &mut ask).await?;
+            step(&mut on_step, 0, texts.len())?;
+            let logits = self.itm_logits(picture, &texts, Convention::Orig, &mut on_step).await?;
             for (caption, logits) in captions.iter_mut().zip(logits) {
                 caption.match_score = Some(probability(logits));
             }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::ask::AskOptions;
-use super::caption::{CaptionOptions, CaptionProgress};
+use super::caption::CaptionOptions;
 use super::classify::ClassifyOptions;
 use super::dialogue::DialogueOptions;
 use super::embed::EmbedOptions;
@@ -136,10 +136,7 @@ impl Session {
             Request::Caption(options) => {
                 let mut results = Vec::with_capacity(pictures.len());
                 for picture in pictures {
-                    let mut on_token = |progress: CaptionProgress| {
-                        on_event(Event::Token { text: &progress.text, index: progress.index })
-                    };
-                    results.push(self.caption_picture(picture, options, &mut on_token).await?);
+                    results.push(self.caption_told(picture, options, on_event).await?);
                 }
                 to_json(&results)?
             }

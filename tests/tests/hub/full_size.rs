@@ -3,7 +3,10 @@
 //! The file has what the published one has and ours have not: the head's matrix a second time, under its own
 //! name, and the position ids of an older transformers.
 
-use std::path::Path;
+#![allow(clippy::print_stdout, reason = "a passing test shows what it took, and a process what it fetched")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +15,9 @@ use blip_tests::layouts::layouts;
 use blip_tests::place::slow;
 use blip_web::ErrorKind;
 use blip_web::config::BlipConfig;
-use blip_web::hub::{Client, Event, Patience, fetch_repository};
+use blip_web::hub::{Cache, Client, Event, Patience, fetch_repository};
 use blip_web::weights::{Checkpoint, Container, Manifest, Precision, Quantisation};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::archives::{Storage, View, archive};
@@ -34,8 +38,11 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Name, element type, shape and bytes of every tensor; of what is tied, the same bytes twice.
-fn published() -> Vec<(String, &'static str, Vec<usize>, Arc<Vec<u8>>)> {
+/// A tensor: its name, its element type, its shape and its bytes.
+type Tensor = (String, &'static str, Vec<usize>, Arc<Vec<u8>>);
+
+/// Every tensor; of what is tied, the same bytes twice.
+fn published() -> Vec<Tensor> {
     let floats = |name: &str, shape: &[usize]| {
         let bytes: Vec<u8> = formula::weight(name, shape).into_iter().flat_map(f32::to_le_bytes).collect();
         Arc::new(bytes)
@@ -149,69 +156,123 @@ fn it_streams_within_little_memory() {
 
 #[test]
 fn it_comes_from_a_hub_over_connections_that_break() {
-    if !slow() {
+    if is_fetching() || !slow() {
         return;
     }
     let _turn = turn();
-    comes_from_a_hub("model.safetensors", safetensors());
+    comes_from_a_hub("it_comes_from_a_hub_over_connections_that_break", "model.safetensors", safetensors());
 }
 
 #[test]
 fn its_pickle_comes_from_a_hub_over_connections_that_break() {
-    if !slow() {
+    if is_fetching() || !slow() {
         return;
     }
     let _turn = turn();
-    comes_from_a_hub("pytorch_model.bin", pickled());
+    comes_from_a_hub(
+        "its_pickle_comes_from_a_hub_over_connections_that_break",
+        "pytorch_model.bin",
+        pickled(),
+    );
 }
 
-fn comes_from_a_hub(name: &str, weights: Vec<u8>) {
+/// The hub is this process, and each attempt to fetch from it is one of its own.
+fn comes_from_a_hub(test: &str, name: &str, weights: Vec<u8>) {
     let (server, scratch) = (Server::start(), Scratch::new(name));
     let total = weights.len();
     let words: String = (0..30_522).map(|id| format!("word{id}\n")).collect();
     let files =
         vec![(name, weights), ("config.json", config().into_bytes()), ("vocab.txt", words.into_bytes())];
     server.add_owned("a/b", files);
-    let pause = Duration::from_millis(5);
-    let patience = Patience { attempts: 2, pause, longest_pause: pause, ..Patience::default() };
-    let client = Client::new(&server.endpoint(), None, patience);
-    let (cache, mut last) = (scratch.cache(), 0);
-    let mut fetch = || {
-        let mut listener = |event: Event<'_>| {
-            if let Event::Progress { done, .. } = event {
-                last = done;
-            }
-        };
-        let fetched = fetch_repository(&client, "a/b", "main", Q8, &cache, &mut listener);
-        (fetched, last)
-    };
-    let before = Memory::now();
+    let cache = scratch.0.join("cache");
+    let fetch = || Fetched::by_another_process(test, &server.endpoint(), &cache);
     let started = Instant::now();
     // The vocabulary; then what says where the tensors are, of an archive in four places; then the file
     // itself, twice cut and given up.
     server.fail([Fault::Cut(1000), Fault::Cut(usize::MAX), Fault::Cut(300)]);
     server.fail(vec![Fault::Cut(usize::MAX); if name.ends_with(".bin") { 4 } else { 1 }]);
     server.fail([Fault::Cut(100_000_000), Fault::Cut(300_000_000), Fault::Status(503, None)]);
-    let (failed, reached) = fetch();
-    assert_eq!(failed.unwrap_err().kind(), ErrorKind::DownloadFailed);
+    let first = fetch();
+    assert_eq!(first.failed.as_deref(), Some(ErrorKind::DownloadFailed.code()));
     assert_eq!(server.faults_left(), 0);
-    assert!((395_000_000..=400_000_000).contains(&reached), "{reached}");
+    assert!((395_000_000..=400_000_000).contains(&first.reached), "{first:?}");
     server.requests();
     server.fail([Fault::Cut(usize::MAX), Fault::Cut(200_000_000), Fault::Cut(1)]);
-    let folder = fetch().0.unwrap();
+    let second = fetch();
     let seconds = started.elapsed().as_secs_f64();
     let requests = server.requests();
-    let starts =
-        requests.iter().filter(|request| request.path.starts_with("/cdn/") && request.path.ends_with(name));
-    let starts: Vec<u64> = starts.map(|request| request.start()).collect();
+    let starts = requests
+        .iter()
+        .filter(|request| request.path.starts_with("/cdn/") && request.path.ends_with(name))
+        .map(|request| request.start())
+        .collect::<Vec<u64>>();
     // What was converted before is not asked for again, but for the tensor that was under way.
     assert!(starts.len() == 3 && starts.iter().all(|start| *start > 300_000_000), "{starts:?}");
+    let most = [&first, &second].into_iter().filter_map(|fetched| fetched.kilobytes).max();
     println!(
         "{name}: {} MB in {seconds:.1} s, with {}",
         total / 1_000_000,
-        before.map_or("memory unknown".to_owned(), |before| before.said())
+        most.map_or("memory unknown".to_owned(), |most| format!("at most {} MB of memory", most / 1000))
     );
-    assert_holds(&folder);
+    assert!(most.is_none_or(|most| most < 120_000), "{most:?} kB");
+    assert_holds(&second.folder.unwrap());
+}
+
+/// Where a process finds its hub, and puts what it fetches.
+const HUB: &str = "BLIP_TESTS_HUB";
+const CACHE: &str = "BLIP_TESTS_CACHE";
+
+/// What became of an attempt.
+#[derive(Debug, Deserialize, Serialize)]
+struct Fetched {
+    folder: Option<PathBuf>,
+    /// The code of the error.
+    failed: Option<String>,
+    /// Bytes of the weights so far.
+    reached: u64,
+    /// The most memory that the process had, where the system tells.
+    kilobytes: Option<u64>,
+}
+
+impl Fetched {
+    /// Runs a test of this file alone, which then is [`is_fetching`].
+    fn by_another_process(test: &str, endpoint: &str, cache: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([&format!("full_size::{test}"), "--exact", "--nocapture"]);
+        let output = command.env(HUB, endpoint).env(CACHE, cache).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let json = text.lines().find_map(|line| line.split_once("fetched "));
+        serde_json::from_str(json.expect("it says what became of it").1).unwrap()
+    }
+}
+
+/// Whether this process is one that another has started to fetch; then it has done so.
+fn is_fetching() -> bool {
+    let (Ok(endpoint), Ok(cache)) = (std::env::var(HUB), std::env::var(CACHE)) else { return false };
+    let pause = Duration::from_millis(5);
+    let patience = Patience { attempts: 2, pause, longest_pause: pause, ..Patience::default() };
+    let client = Client::new(&endpoint, None, patience);
+    let mut reached = 0;
+    let mut listener = |event: Event<'_>| {
+        if let Event::Progress { done, .. } = event {
+            reached = done;
+        }
+    };
+    let fetched = fetch_repository(&client, "a/b", "main", Q8, &Cache::new(cache.into()), &mut listener);
+    let (folder, failed) = match fetched {
+        Ok(folder) => (Some(folder), None),
+        Err(error) => (None, Some(error.code().to_owned())),
+    };
+    let fetched = Fetched { folder, failed, reached, kilobytes: most_memory() };
+    println!("fetched {}", serde_json::to_string(&fetched).unwrap());
+    true
+}
+
+/// The most memory that this process had, in kilobytes.
+fn most_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// The directory holds the model, and what is beside it.
@@ -222,32 +283,4 @@ fn assert_holds(folder: &Path) {
     manifest.files.vocab.verify(&std::fs::read(folder.join("vocab.txt")).unwrap()).unwrap();
     assert_eq!((manifest.tasks, manifest.config), (vec!["caption".to_owned()], BlipConfig::base()));
     assert_eq!(tensors(container), expected());
-}
-
-/// Memory of this process, where the system tells.
-struct Memory(u64);
-
-impl Memory {
-    /// What is held now; the highest mark begins here.
-    fn now() -> Option<Self> {
-        std::fs::write("/proc/self/clear_refs", "5").ok()?;
-        Some(Self(field("VmRSS:")?))
-    }
-
-    /// How much more it was at most.
-    fn said(&self) -> String {
-        let most = field("VmHWM:").unwrap_or_default();
-        format!(
-            "{} MB more memory at most than the {} MB before",
-            most.saturating_sub(self.0) / 1000,
-            self.0 / 1000
-        )
-    }
-}
-
-/// Kilobytes.
-fn field(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
 }
