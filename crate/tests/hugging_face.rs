@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use blip_web::config::BlipConfig;
+use blip_web::convert::{ModelDirectory, convert as write, manifest_json};
+use blip_web::model::Networks;
 use blip_web::tokenizer::Tokenizer;
-use blip_web::weights::{Checkpoint, Dtype};
+use blip_web::weights::{Checkpoint, Dtype, Precision, Quantisation, complete_vocabulary, random_networks};
 use serde_json::Value;
 
 fn repository(path: &str) -> PathBuf {
@@ -141,6 +143,43 @@ fn a_model_of_several_tasks_becomes_a_folder_for_each_class() {
     }
     let page = fs::read_to_string(out.join("vqa/README.md")).unwrap();
     assert!(page.contains("license_name: \"MIT\"") && page.contains("BlipForQuestionAnswering"), "{page}");
+}
+
+#[test]
+fn a_pre_trained_model_becomes_a_captioner_and_a_matcher() {
+    let folder = scratch("pretrained");
+    let config =
+        BlipConfig::from_json(&fs::read_to_string(fixture("networks/itm/config.json")).unwrap()).unwrap();
+    let networks = Networks {
+        text_encoder: true,
+        itc: true,
+        itm: true,
+        ..Networks::caption(config.vision_config.hidden_size)
+    };
+    let checkpoint = random_networks(&config, &networks, 3);
+    let (model, out) = (folder.join("model"), folder.join("out"));
+    fs::create_dir_all(&model).unwrap();
+    let vocab = fs::read(fixture("networks/vocab.txt")).unwrap();
+    let vocab = complete_vocabulary(&vocab, &config).unwrap();
+    let about = ModelDirectory { id: "both".into(), config, tasks: None, licence: "MIT".into(), knows: None };
+    let mut weights = fs::File::create(model.join("model.safetensors")).unwrap();
+    let exact = Quantisation::uniform(Precision::F32);
+    let (manifest, _) = write(&about, &checkpoint, &vocab, exact, &mut weights, &mut |_, _| {}).unwrap();
+    fs::write(model.join("vocab.txt"), &vocab).unwrap();
+    fs::write(model.join("blip.json"), manifest_json(&manifest).unwrap()).unwrap();
+    assert_eq!(manifest.tasks, ["caption", "itm", "itc"]);
+    stdout(&convert(&model, &out, &["--to", "hf"]));
+    let whole = tensors(&model);
+    let [caption, retrieval] = ["caption", "retrieval"].map(|name| tensors(&out.join(name)));
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+    let of = |starts: &[&str]| {
+        let mut own = whole.clone();
+        own.retain(|name, _| starts.iter().any(|start| name.starts_with(start)));
+        own
+    };
+    assert!(caption == of(&["vision_model.", "text_decoder."]));
+    let heads = ["vision_model.", "text_encoder.", "vision_proj.", "text_proj.", "itm_head."];
+    assert!(retrieval == of(&heads) && retrieval.len() > heads.len());
 }
 
 #[test]

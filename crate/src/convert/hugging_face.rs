@@ -2,7 +2,9 @@
 //!
 //! One folder is one class of theirs, which holds one task's networks: a checkpoint of several tasks
 //! becomes several folders. Every number is written as a float; what was quantised is written as the
-//! numbers that it stands for, so that `transformers` computes with what the browser computes with.
+//! numbers that it stands for, which f32 holds exactly. `transformers` then has the weights that this
+//! project has, though not its results to the last digit: products with quantised matrices round the
+//! other factor as well.
 //! The image size is the configuration's, in `config.json` and in `preprocessor_config.json`.
 
 use std::io::Write;
