@@ -10,3 +10,4 @@ pub mod formula;
 pub mod icons;
 pub mod layouts;
 pub mod place;
+pub mod training;

@@ -1,12 +1,14 @@
 //! From a checkpoint to the container of `models/`: a safetensors file with Hugging Face's names, a
 //! vocabulary and the `blip.json` that describes both. Further checkpoints become further files over the
-//! image encoder of the first.
+//! image encoder of the first. The way back is [`HuggingFaceFolder`].
 
+mod hugging_face;
 mod report;
 mod writer;
 
 use std::io::Write;
 
+pub use hugging_face::{Class, HuggingFaceFolder};
 pub use report::{ConvertReport, NetworkReport};
 pub use writer::{FurtherSource, ModelWriter};
 

@@ -54,7 +54,11 @@ pub fn open_checkpoint(path: &Path) -> Result<(Checkpoint, BlipConfig)> {
     Ok((checkpoint, config))
 }
 
-fn weights_in(folder: &Path) -> Result<PathBuf> {
+/// The checkpoint in a folder, by the names that the hub has for it.
+///
+/// # Errors
+/// [`ErrorKind::BadOption`] when there is none.
+pub fn weights_in(folder: &Path) -> Result<PathBuf> {
     let names = ["model.safetensors", "pytorch_model.bin"];
     let found = names.into_iter().map(|name| folder.join(name)).find(|path| path.exists());
     found.ok_or_else(|| {

@@ -18,7 +18,7 @@ pub use cache::Cache;
 pub use checkpoint::convert_file;
 pub use client::{Client, Patience};
 pub use directory::fetch_directory;
-pub use local::{manifest_in, open_checkpoint, read_manifest};
+pub use local::{manifest_in, open_checkpoint, read_manifest, weights_in};
 pub use location::Location;
 pub use models::Models;
 pub use repository::{Repository, convert_repository, fetch_repository};

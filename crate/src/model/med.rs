@@ -67,6 +67,25 @@ impl CrossKv {
         });
         Self { layers: layers.collect(), batch: self.batch, second: Vec::new() }
     }
+
+    /// Keys and values of the sequences at these places, in this order: one image's can serve as many
+    /// texts as there are, its own and those that it is a wrong image for.
+    ///
+    /// # Shapes
+    /// - places: `[sequences]`
+    #[cfg(feature = "train")]
+    #[must_use]
+    pub fn pick(&self, places: &Tensor<1, Int>) -> Self {
+        let batch = places.dims()[0];
+        let pick = |layer: &Tensor<2>| {
+            let [rows, width] = layer.dims();
+            let states = rows / self.batch;
+            let whole = layer.clone().reshape([self.batch, states * width]);
+            whole.select(0, places.clone()).reshape([batch * states, width])
+        };
+        let pick = |layers: &[Tensor<2>]| layers.iter().map(pick).collect();
+        Self { layers: pick(&self.layers), batch, second: pick(&self.second) }
+    }
 }
 
 /// Keys and values for cross-attention, and which of the states behind them are padding.

@@ -124,6 +124,29 @@ impl Blip {
         kernels::view(logits, [batch, seq, vocab])
     }
 
+    /// As [`lm_logits`](Self::lm_logits), after some of the tokens only: a loss asks for no others.
+    ///
+    /// # Shapes
+    /// - places: `[tokens]`, of the states `[batch·seq, dim]`
+    /// - output: `[tokens, vocab]`
+    ///
+    /// # Panics
+    /// As [`lm_logits`](Self::lm_logits).
+    #[cfg(feature = "train")]
+    pub fn lm_logits_after(
+        &self,
+        ids: Tensor<2, Int>,
+        grounding: &Grounding,
+        places: Tensor<1, Int>,
+    ) -> Tensor<2> {
+        let (med, lm) = self.captioner();
+        // Padding stands at the end, where no real token looks: the causal mask hides it already.
+        let states = med.forward(ids, None, Some(grounding), TextMode::Causal);
+        let [batch, seq, width] = states.dims();
+        let states = states.reshape([batch * seq, width]).select(0, places);
+        lm.forward(&Rows::of(states), med.word_embeddings())
+    }
+
     /// Scores of the token after the one that the cache was fed last: `[rows, vocab]`.
     ///
     /// The caller counts the step ([`KvCache::advance`], [`KvCache::choose`]).

@@ -11,6 +11,7 @@ use super::part::{Part, Task};
 use super::picture::Picture;
 use super::session::Session;
 use crate::model::{Grounding, TextMode, integers};
+use crate::tokenizer::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
 /// What was said, and what may be said next.
@@ -119,40 +120,50 @@ fn caption_ids(part: &Part, caption: &str) -> Result<Vec<i32>> {
 
 /// `[ENC]`, the dialogue with each candidate at its end, `[SEP]`.
 fn candidate_ids(part: &Part, options: &DialogueOptions) -> Result<Vec<Vec<u32>>> {
-    let tokenizer = &part.tokenizer;
+    let longest = part.config.text_config.max_position_embeddings;
+    let said: Vec<[&str; 2]> = options.history.iter().map(|turn| [&*turn.question, &*turn.answer]).collect();
+    let ids =
+        |candidate: &String| dialogue_ids(&part.tokenizer, longest, &said, &options.question, candidate);
+    options.candidates.iter().map(ids).collect()
+}
+
+/// `[ENC]`, what was said so far (questions and answers, the oldest first), the question, an answer,
+/// `[SEP]`; at most `longest` tokens, for which the oldest turns are left out.
+///
+/// # Errors
+/// [`ErrorKind::BadOption`] when question and answer alone are too long.
+pub(crate) fn dialogue_ids(
+    tokenizer: &Tokenizer,
+    longest: usize,
+    said: &[[&str; 2]],
+    question: &str,
+    answer: &str,
+) -> Result<Vec<u32>> {
     let pieces = |text: &str| -> Result<Vec<u32>> {
         let mut ids = tokenizer.encode(text)?;
         ids.pop();
         ids.remove(0);
         Ok(ids)
     };
-    let mut turns = Vec::with_capacity(options.history.len());
-    for turn in &options.history {
-        turns.push([pieces(&turn.question)?, pieces(&turn.answer)?].concat());
+    let (question, answer) = (pieces(question)?, pieces(answer)?);
+    let fixed = 2 + question.len() + answer.len();
+    if fixed > longest {
+        let message =
+            format!("question and candidate are {fixed} tokens, this model reads at most {longest}");
+        return Err(Error::new(ErrorKind::BadOption, message));
     }
-    let question = pieces(&options.question)?;
-    let longest = part.config.text_config.max_position_embeddings;
-    let dialogue = |candidate: &String| -> Result<Vec<u32>> {
-        let candidate = pieces(candidate)?;
-        let fixed = 2 + question.len() + candidate.len();
-        if fixed > longest {
-            let message =
-                format!("question and candidate are {fixed} tokens, this model reads at most {longest}");
-            return Err(Error::new(ErrorKind::BadOption, message));
-        }
-        let mut room = longest - fixed;
-        let fits = |turn: &&Vec<u32>| {
-            let whole = turn.len() <= room;
-            room = if whole { room - turn.len() } else { 0 };
-            whole
-        };
-        let kept = turns.iter().rev().take_while(fits).count();
-        let mut ids = vec![tokenizer.enc()];
-        ids.extend(turns[turns.len() - kept..].iter().flatten());
-        ids.extend(&question);
-        ids.extend(candidate);
-        ids.push(tokenizer.sep());
-        Ok(ids)
-    };
-    options.candidates.iter().map(dialogue).collect()
+    let mut room = longest - fixed;
+    let mut kept = Vec::new();
+    for [question, answer] in said.iter().rev() {
+        let turn = [pieces(question)?, pieces(answer)?].concat();
+        let Some(left) = room.checked_sub(turn.len()) else { break };
+        room = left;
+        kept.push(turn);
+    }
+    let mut ids = vec![tokenizer.enc()];
+    ids.extend(kept.into_iter().rev().flatten());
+    ids.extend(question);
+    ids.extend(answer);
+    ids.push(tokenizer.sep());
+    Ok(ids)
 }

@@ -30,6 +30,8 @@ pub use ask::{Answer as AskAnswer, Answers, AskOptions, Frames};
 pub use caption::{Caption, CaptionOptions, CaptionProgress, Captions, Timings};
 pub use classify::{ClassifyOptions, Label};
 pub use decoder::ModelDecoder;
+#[cfg(feature = "train")]
+pub(crate) use dialogue::dialogue_ids;
 pub use dialogue::{DialogueOptions, Reply, Turn};
 pub use embed::{EmbedKind, EmbedOptions, EmbedOutput, Embedding};
 pub use encode::{BATCH, FRAMES};

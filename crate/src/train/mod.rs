@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod caption;
 pub mod checkpoint;
+pub mod data;
 pub mod evaluate;
 pub mod loss;
 pub mod scenes;

@@ -7,11 +7,13 @@ use burn::tensor::Device;
 
 use super::checkpoint::Checkpoint;
 use super::digests::FileDigests;
-use super::encode::{FileOrder, Item, TensorReport, is_even};
-use super::manifest::{FileEntry, Quantisation};
+use super::encode::{FileOrder, Item, TensorReport, is_even, metadata};
+use super::keymap::BIAS_ALIAS;
+use super::manifest::{FileEntry, Precision, Quantisation};
 use super::piece::Piece;
 use super::plan::{Field, Plan, Role, Slot};
 use super::quantise::dequantise;
+use super::schema::{Parameter, Part};
 use super::tower::Tower;
 use crate::config::BlipConfig;
 use crate::kernels::Stored;
@@ -23,7 +25,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct Container<'a> {
     config: BlipConfig,
     checkpoint: &'a Checkpoint,
-    quantisation: Quantisation,
+    /// What the header says beside the tensors.
+    metadata: Vec<(&'static str, String)>,
     networks: Networks,
     dropped: Vec<String>,
     items: Vec<Sourced>,
@@ -42,6 +45,41 @@ impl<'a> Container<'a> {
     /// # Errors
     /// What [`load`](super::load) would find wrong with names, shapes and copies.
     pub fn new(config: &BlipConfig, checkpoint: &'a Checkpoint, quantisation: Quantisation) -> Result<Self> {
+        let item = |about: &Parameter, part: &Part| Item::new(about, part, quantisation);
+        Self::of(config, checkpoint, &item, metadata(quantisation))
+    }
+
+    /// A checkpoint as a file that Hugging Face's `transformers` reads: every number in the same float
+    /// type. What is quantised in the checkpoint is written as the numbers that it stands for, which f32
+    /// holds exactly.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`ErrorKind::BadOption`] for a precision that is no float.
+    pub fn plain(config: &BlipConfig, checkpoint: &'a Checkpoint, precision: Precision) -> Result<Self> {
+        if precision < Precision::F16 {
+            let message = format!(
+                "transformers reads no matrices of {}, which are this project's: expected f32 or f16",
+                precision.name()
+            );
+            return Err(Error::new(ErrorKind::BadOption, message));
+        }
+        let item = |_: &Parameter, part: &Part| Item::stored(part, precision);
+        let mut plain = Self::of(config, checkpoint, &item, vec![("format", "pt".to_owned())])?;
+        // A head with a matrix of its own has a bias of its own there, and ties the other one to it.
+        let bias = plain.items.iter().find(|sourced| sourced.item.part.path == "lm.bias");
+        if let Some(bias) = bias.filter(|_| !plain.networks.tied_lm) {
+            let alias = Sourced { item: bias.item.alias(BIAS_ALIAS), sources: bias.sources.clone() };
+            plain.items.push(alias);
+        }
+        Ok(plain)
+    }
+
+    fn of(
+        config: &BlipConfig,
+        checkpoint: &'a Checkpoint,
+        item: &dyn Fn(&Parameter, &Part) -> Result<Item>,
+        metadata: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
         let device = Device::flex();
         let networks = super::find_networks(config, checkpoint, &device)?;
         let entries = checkpoint.entries();
@@ -63,11 +101,11 @@ impl<'a> Container<'a> {
                 });
                 let sources: Vec<_> = found.collect();
                 if !sources.is_empty() {
-                    items.push(Sourced { item: Item::new(about, expected, quantisation)?, sources });
+                    items.push(Sourced { item: item(about, expected)?, sources });
                 }
             }
         }
-        Ok(Self { config: config.clone(), checkpoint, quantisation, networks, dropped, items })
+        Ok(Self { config: config.clone(), checkpoint, metadata, networks, dropped, items })
     }
 
     /// The image encoder of the checkpoint, to be compared with another's. Reads it, one tensor at a time.
@@ -94,6 +132,19 @@ impl<'a> Container<'a> {
         self.items.retain(|sourced| !sourced.is_vision());
         self.networks.vision = false;
         self
+    }
+
+    /// Only the parts that are wanted, by their names in our words, such as
+    /// `text_decoder.layers.3.attention.query.weight`. The networks in it count as they did.
+    #[must_use]
+    pub fn limited_to(mut self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        self.items.retain(|sourced| is_wanted(&sourced.item.part.path));
+        self
+    }
+
+    /// Whether matrices of the checkpoint are quantised.
+    pub fn is_quantised_source(&self) -> bool {
+        self.items.iter().any(|sourced| sourced.sources.iter().any(|(field, _)| *field == Field::Scales))
     }
 
     /// The networks in it.
@@ -133,7 +184,7 @@ impl<'a> Container<'a> {
             digests.add(bytes);
             out.write_all(bytes).map_err(unwritable)
         };
-        let order = FileOrder::new(self.items.iter().map(|sourced| &sourced.item), self.quantisation);
+        let order = FileOrder::new(self.items.iter().map(|sourced| &sourced.item), &self.metadata);
         write(&order.header)?;
         let mut late: HashMap<(usize, usize), Vec<u8>> = HashMap::new();
         for (index, sourced) in self.items.iter().enumerate() {

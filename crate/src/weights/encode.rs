@@ -57,10 +57,17 @@ impl Item {
     /// # Errors
     /// [`ErrorKind::Internal`] for a part without a name in files.
     pub fn new(about: &Parameter, part: &Part, quantisation: Quantisation) -> Result<Self> {
+        Self::stored(part, precision_of(about.kind, &part.path, quantisation))
+    }
+
+    /// A part that is stored in this precision, whatever it is.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn stored(part: &Part, precision: Precision) -> Result<Self> {
         let name = hugging_face(&part.path).ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("weights: `{}` has no foreign name", part.path))
         })?;
-        let precision = precision_of(about.kind, &part.path, quantisation);
         let entry = |name: &str, dtype, shape| Entry { name: name.to_owned(), dtype, shape };
         let quantised = |format, dtype| {
             let (row, groups) = row_sizes(format, part.columns);
@@ -74,6 +81,14 @@ impl Item {
             Precision::Q4 => quantised(Format::Q4, Dtype::U8),
         };
         Ok(Self { part: part.clone(), precision, entries })
+    }
+
+    /// The same numbers under a second name.
+    #[must_use]
+    pub fn alias(&self, name: &str) -> Self {
+        let mut alias = self.clone();
+        alias.entries.iter_mut().for_each(|entry| name.clone_into(&mut entry.name));
+        alias
     }
 
     /// The name of its values in files.
@@ -233,8 +248,9 @@ pub(super) struct FileOrder {
 }
 
 impl FileOrder {
-    /// Of the tensors of these items, which become available in this order.
-    pub fn new<'i>(items: impl Iterator<Item = &'i Item>, quantisation: Quantisation) -> Self {
+    /// Of the tensors of these items, which become available in this order. `metadata` is what the
+    /// header says beside them.
+    pub fn new<'i>(items: impl Iterator<Item = &'i Item>, metadata: &[(&str, String)]) -> Self {
         let (mut even, mut odd) = (Vec::new(), Vec::new());
         for (index, item) in items.enumerate() {
             for (tensor, entry) in item.entries.iter().enumerate() {
@@ -248,7 +264,7 @@ impl FileOrder {
         odd.sort_by_key(|(entry, _)| std::cmp::Reverse(entry.dtype.size()));
         let order: Vec<Entry> =
             even.into_iter().chain(odd.iter().map(|(entry, _)| *entry)).cloned().collect();
-        let header = Header::bytes(&order, &metadata(quantisation));
+        let header = Header::bytes(&order, metadata);
         let total = header.len() as u64 + order.iter().map(Entry::bytes).sum::<u64>();
         Self { header, late: odd.into_iter().map(|(_, place)| place).collect(), total }
     }
@@ -259,7 +275,8 @@ pub(super) fn is_even(entry: &Entry) -> bool {
     entry.bytes().is_multiple_of(ALIGNMENT)
 }
 
-fn metadata(quantisation: Quantisation) -> Vec<(&'static str, String)> {
+/// What the header of a container says beside its tensors.
+pub(super) fn metadata(quantisation: Quantisation) -> Vec<(&'static str, String)> {
     let Quantisation { vision, text } = quantisation;
     // Other readers look for `pt`: plain tensors, which quantised ones are not.
     let plain = vision.min(text) >= Precision::F16;

@@ -109,7 +109,7 @@ const IGNORED_PREFIXES: [&str; 4] =
 const IGNORED_NAMES: [&str; 6] = ["image_queue", "text_queue", "queue_ptr", "ptr_queue", "idx_queue", "temp"];
 
 /// A second name of `…predictions.bias` in both layouts; the loader checks that the two agree.
-const BIAS_ALIAS: &str = "text_decoder.cls.predictions.decoder.bias";
+pub(super) const BIAS_ALIAS: &str = "text_decoder.cls.predictions.decoder.bias";
 
 /// What `foreign`, a name in either layout, stands for.
 pub fn meaning(foreign: &str) -> Meaning {

@@ -7,7 +7,7 @@ use burn_store::ModuleSnapshot;
 use super::checkpoint::{Checkpoint, Dtype, StoredTensor};
 use super::keymap::hugging_face;
 use super::schema::{Kind, parts};
-use crate::model::Blip;
+use crate::model::{Blip, Med};
 use crate::{Error, ErrorKind, Result};
 
 /// A tensor by its Hugging Face name: shape and f32 values.
@@ -21,6 +21,7 @@ pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 pub fn named_tensors(model: &Blip) -> Result<NamedTensors> {
     let mut tensors = NamedTensors::new();
     let twin = model.nlvr2.is_some();
+    let shared = model.text_encoder.as_ref().is_some_and(Med::has_causal_attention);
     for tensor in model.collect(None, None, false) {
         let (path, kind) = parameter_path(&tensor.name);
         let path = if twin { of_twin(&path) } else { path };
@@ -34,16 +35,18 @@ pub fn named_tensors(model: &Blip) -> Result<NamedTensors> {
             Error::new(ErrorKind::Gpu, format!("weights: cannot read `{path}` back"))
                 .with_source(e.to_string())
         })?;
-        let mut values = bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk));
         // Of the patch filters, [dim, 3·patch²], the shape tells the side of a patch.
         let patch = (shape.get(1).copied().unwrap_or(0) / 3).isqrt();
-        for part in parts(&path, kind, &shape, patch) {
-            let name = hugging_face(&part.path).ok_or_else(|| {
-                let message = format!("weights: `{}` has no foreign name", part.path);
-                Error::new(ErrorKind::Internal, message)
-            })?;
-            let rows = values.by_ref().take(part.rows * part.columns).collect();
-            tensors.insert(name, (part.shape, rows));
+        for path in if shared { in_two_networks(path) } else { vec![path] } {
+            let mut values = bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk));
+            for part in parts(&path, kind, &shape, patch) {
+                let name = hugging_face(&part.path).ok_or_else(|| {
+                    let message = format!("weights: `{}` has no foreign name", part.path);
+                    Error::new(ErrorKind::Internal, message)
+                })?;
+                let rows = values.by_ref().take(part.rows * part.columns).collect();
+                tensors.insert(name, (part.shape, rows));
+            }
         }
     }
     Ok(tensors)
@@ -74,6 +77,19 @@ fn of_twin(path: &str) -> String {
         },
         None => path.to_owned(),
     }
+}
+
+/// The paths of a parameter of a text network that encodes and decodes: files have two networks, and what
+/// they share twice.
+fn in_two_networks(path: String) -> Vec<String> {
+    let of_decoder = path.replacen("text_encoder.", "text_decoder.", 1);
+    if path.contains(".causal_attention.") {
+        return vec![of_decoder.replace(".causal_attention.", ".attention.")];
+    }
+    if path.contains(".attention.") || of_decoder == path {
+        return vec![path];
+    }
+    vec![path, of_decoder]
 }
 
 impl From<NamedTensors> for Checkpoint {

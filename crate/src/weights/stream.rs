@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::archive::{self, LOCAL, before_data};
 use super::checkpoint::{Dtype, to_f32};
 use super::digests::{self, FileDigests};
-use super::encode::{Encoder, FileOrder, Item, is_even};
+use super::encode::{Encoder, FileOrder, Item, is_even, metadata};
 use super::manifest::{Quantisation, hex};
 use super::plan::{Field, Plan, Role, Slot};
 use super::saved::{Saved, Saving};
@@ -156,7 +156,7 @@ impl Stream {
             }
             feeds.push(Feed { tensor, item, copy: group_of.get(&slot).copied() });
         }
-        let order = FileOrder::new(items.iter(), quantisation);
+        let order = FileOrder::new(items.iter(), &metadata(quantisation));
         let mut beginnings: Vec<usize> = (0..feeds.len()).collect();
         beginnings
             .sort_by_key(|index| (feeds[*index].tensor.region, feeds[*index].tensor.range.start, *index));

@@ -2,7 +2,11 @@
 #![allow(clippy::print_stdout, reason = "printing results is what a command line tool does")]
 
 mod batch;
+#[cfg(feature = "train")]
+mod capfilt;
 mod convert;
+#[cfg(feature = "train")]
+mod eval;
 mod gallery;
 mod index;
 mod inspect;
@@ -63,6 +67,13 @@ enum Command {
     #[cfg(feature = "train")]
     #[command(subcommand)]
     Train(train::Command),
+    /// Measure a model on examples.
+    #[cfg(feature = "train")]
+    Eval(eval::Arguments),
+    /// Bootstrap captions: caption the web's pictures, filter texts, assemble a training set.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Capfilt(capfilt::Command),
     /// Write or score scenes, the training data of the embedded model.
     #[cfg(feature = "train")]
     #[command(subcommand)]
@@ -88,6 +99,10 @@ fn main() -> ExitCode {
         Command::Probe(command) => probe::run(&command).map(done),
         #[cfg(feature = "train")]
         Command::Train(command) => train::run(&command).map(done),
+        #[cfg(feature = "train")]
+        Command::Eval(arguments) => eval::run(&arguments).map(done),
+        #[cfg(feature = "train")]
+        Command::Capfilt(command) => capfilt::run(&command),
         #[cfg(feature = "train")]
         Command::Scenes(command) => scenes::run(&command).map(done),
     };

@@ -52,6 +52,30 @@ fn embedded(_device: &OpenDevice) -> Result<Session> {
     bail!("this build embeds no model (feature `embedded`): name one with --model")
 }
 
+/// A digest of a model on this machine: of its manifest, which has those of all its files, or of the files
+/// themselves.
+#[cfg(feature = "train")]
+pub(crate) fn content_mark(path: &Path) -> Result<String> {
+    use blip_web::hub::{manifest_in, weights_in};
+    use blip_web::train::capfilt::Content;
+
+    if !path.exists() {
+        let message =
+            format!("there is no file or folder {}: a model of this machine is needed", path.display());
+        return Err(blip_web::Error::new(blip_web::ErrorKind::BadOption, message).into());
+    }
+    if manifest_in(path)?.is_some() {
+        return Ok(Content::of(&path.join("blip.json"))?.sha256);
+    }
+    let weights = if path.is_dir() { weights_in(path)? } else { path.to_owned() };
+    let beside = ["config.json", "vocab.txt"].map(|name| weights.with_file_name(name));
+    let mut digests = vec![Content::of(&weights)?.sha256];
+    for file in beside.iter().filter(|file| file.exists()) {
+        digests.push(Content::of(file)?.sha256);
+    }
+    Ok(digests.join("+"))
+}
+
 /// The shape of random weights: `base`, `large`, or what a `config.json` says.
 pub(crate) fn random_config(shape: &str) -> Result<BlipConfig> {
     Ok(match shape {

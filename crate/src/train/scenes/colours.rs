@@ -3,7 +3,7 @@
 //! A ramp keeps an icon's shading while every pixel of it stays inside the colour's name: the
 //! highlight of red stops before pink, the shadow of orange before brown.
 
-use super::random::Random;
+use crate::train::random::Random;
 
 /// One colour: the word and three points of its ramp, sRGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

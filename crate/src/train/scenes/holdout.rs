@@ -9,41 +9,63 @@ use std::sync::OnceLock;
 use super::colours::COLOURS;
 use super::grammar::count_word;
 use super::meaning::{Group, Meaning, Place, Relation};
-use super::nouns::NOUNS;
+use super::{Split, World};
 
 /// The part of a caption that a noun is combined with; a combination is a noun and one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Trait {
+pub(super) enum Trait {
+    /// A colour.
     Colour(usize),
+    /// The place of a single object.
     Place(Place),
-    /// 2 or 3.
+    /// 2 or 3; other counts are never held out.
     Count(usize),
+    /// The left or upper side of a relation.
     First(Relation),
+    /// The right or lower side of a relation.
     Second(Relation),
 }
 
 /// The names of the held-out combinations that a scene contains; empty for every training scene.
-pub(super) fn held_out(meaning: &Meaning) -> Vec<String> {
+pub(super) fn held_out(world: World, meaning: &Meaning) -> Vec<String> {
     let mut names = Vec::new();
     visit(meaning, &mut |noun, quality| {
-        if table()[noun].contains(&Some(quality)) {
-            names.push(name(noun, quality));
+        if is_combination(world, noun, quality) {
+            names.push(name(world, noun, quality));
         }
     });
     names
 }
 
 /// Whether a scene contains any held-out combination.
-pub(super) fn is_held_out(meaning: &Meaning) -> bool {
+pub(super) fn is_held_out(world: World, meaning: &Meaning) -> bool {
     let mut found = false;
-    visit(meaning, &mut |noun, quality| found |= table()[noun].contains(&Some(quality)));
+    visit(meaning, &mut |noun, quality| found |= is_combination(world, noun, quality));
     found
 }
 
+fn is_combination(world: World, noun: usize, quality: Trait) -> bool {
+    table(world)[noun].contains(&Some(quality))
+}
+
+/// Whether a text of a split may put a noun and a quality together, be it as true or as false.
+///
+/// A text of the training split never does so with a held-out combination: said to be true it would
+/// give the combination away, and said to be false it would teach that the combination is never true.
+pub(super) fn may_say(world: World, split: Split, claims: &[(usize, Trait)]) -> bool {
+    split == Split::HeldOut || !claims.iter().any(|&(noun, quality)| is_combination(world, noun, quality))
+}
+
+/// [`may_say`] of everything that a caption says.
+pub(super) fn may_describe(world: World, split: Split, meaning: &Meaning) -> bool {
+    split == Split::HeldOut || !is_held_out(world, meaning)
+}
+
 /// The name of every held-out combination, noun by noun.
-pub fn combinations() -> Vec<String> {
-    let named = |(noun, row): (usize, &Row)| row.map(|quality| quality.map(|quality| name(noun, quality)));
-    table().iter().enumerate().flat_map(named).flatten().collect()
+pub(super) fn combinations(world: World) -> Vec<String> {
+    let named =
+        |(noun, row): (usize, &Row)| row.map(|quality| quality.map(|quality| name(world, noun, quality)));
+    table(world).iter().enumerate().flat_map(named).flatten().collect()
 }
 
 fn visit(meaning: &Meaning, each: &mut impl FnMut(usize, Trait)) {
@@ -63,8 +85,8 @@ fn visit(meaning: &Meaning, each: &mut impl FnMut(usize, Trait)) {
     }
 }
 
-fn name(noun: usize, quality: Trait) -> String {
-    let noun = NOUNS[noun];
+fn name(world: World, noun: usize, quality: Trait) -> String {
+    let noun = world.nouns()[noun];
     match quality {
         Trait::Colour(colour) => format!("{} {}", COLOURS[colour].word, noun.one),
         Trait::Place(place) => format!("{} {}", noun.one, place.phrase()),
@@ -77,18 +99,18 @@ fn name(noun: usize, quality: Trait) -> String {
 /// The held-out colour, place, count and relation of one noun.
 type Row = [Option<Trait>; 4];
 
-fn table() -> &'static [Row] {
-    static TABLE: OnceLock<Vec<Row>> = OnceLock::new();
-    TABLE.get_or_init(|| {
-        let mut table = vec![[None; 4]; NOUNS.len()];
-        deal(&mut table, 0, "colour", COLOURS.len(), |card| Some(Trait::Colour(card)));
-        deal(&mut table, 1, "place", Place::ALL.len(), |card| Some(Trait::Place(Place::ALL[card])));
-        deal(&mut table, 2, "count", 8, |card| match card {
+fn table(world: World) -> &'static [Row] {
+    static TABLES: [OnceLock<Vec<Row>>; 2] = [OnceLock::new(), OnceLock::new()];
+    TABLES[world as usize].get_or_init(|| {
+        let mut table = vec![[None; 4]; world.nouns().len()];
+        deal((world, &mut table), 0, "colour", COLOURS.len(), |card| Some(Trait::Colour(card)));
+        deal((world, &mut table), 1, "place", Place::ALL.len(), |card| Some(Trait::Place(Place::ALL[card])));
+        deal((world, &mut table), 2, "count", 8, |card| match card {
             0 => Some(Trait::Count(2)),
             1 => Some(Trait::Count(3)),
             _ => None,
         });
-        deal(&mut table, 3, "relation", 8, |card| match card {
+        deal((world, &mut table), 3, "relation", 8, |card| match card {
             0 | 1 => Some(Trait::First(Relation::ALL[card])),
             2 | 3 => Some(Trait::Second(Relation::ALL[card - 2])),
             _ => None,
@@ -98,9 +120,16 @@ fn table() -> &'static [Row] {
 }
 
 /// Deals `cards` cards in turn to the nouns, in the order of the hash of "noun|kind".
-fn deal(table: &mut [Row], slot: usize, kind: &str, cards: usize, card: impl Fn(usize) -> Option<Trait>) {
-    let mut order: Vec<usize> = (0..NOUNS.len()).collect();
-    order.sort_by_key(|&noun| (fnv1a(&format!("{}|{kind}", NOUNS[noun].one)), noun));
+fn deal(
+    (world, table): (World, &mut [Row]),
+    slot: usize,
+    kind: &str,
+    cards: usize,
+    card: impl Fn(usize) -> Option<Trait>,
+) {
+    let nouns = world.nouns();
+    let mut order: Vec<usize> = (0..nouns.len()).collect();
+    order.sort_by_key(|&noun| (fnv1a(&format!("{}|{kind}", nouns[noun].one)), noun));
     for (turn, noun) in order.into_iter().enumerate() {
         table[noun][slot] = card(turn % cards);
     }
@@ -117,36 +146,61 @@ fn fnv1a(text: &str) -> u64 {
 mod tests {
     use super::*;
 
+    const WORLDS: [World; 2] = [World::V0, World::V1];
+
+    fn colour_of(world: World, noun: usize) -> usize {
+        match table(world)[noun][0] {
+            Some(Trait::Colour(colour)) => colour,
+            other => panic!("every noun has a held-out colour: {other:?}"),
+        }
+    }
+
     #[test]
-    fn every_colour_is_held_out_for_equally_many_nouns() {
-        for colour in 0..COLOURS.len() {
-            let nouns = table().iter().filter(|row| row[0] == Some(Trait::Colour(colour))).count();
-            assert_eq!(nouns, NOUNS.len() / COLOURS.len());
+    fn every_colour_and_place_is_held_out_for_equally_many_nouns() {
+        for world in WORLDS {
+            let nouns = world.nouns().len();
+            let count =
+                |slot: usize, quality| table(world).iter().filter(|row| row[slot] == Some(quality)).count();
+            assert!(
+                (0..COLOURS.len()).all(|colour| count(0, Trait::Colour(colour)) == nouns / COLOURS.len())
+            );
+            assert!(Place::ALL.iter().all(|place| count(1, Trait::Place(*place)).abs_diff(nouns / 9) <= 1));
         }
     }
 
     #[test]
     fn combination_names_are_unique_and_about_one_in_ten() {
-        let mut names = combinations();
-        let total = names.len();
-        let possible = NOUNS.len() * (COLOURS.len() + Place::ALL.len() + 2 + 4);
-        assert!((8..=13).contains(&(100 * total / possible)), "{total} of {possible}");
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), total);
+        for world in WORLDS {
+            let mut names = combinations(world);
+            let total = names.len();
+            let possible = world.nouns().len() * (COLOURS.len() + Place::ALL.len() + 2 + 4);
+            assert!((8..=13).contains(&(100 * total / possible)), "{total} of {possible}");
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), total);
+        }
     }
 
     #[test]
     fn a_held_out_combination_is_found_and_named() {
-        let noun = 5;
-        let Some(Trait::Colour(colour)) = table()[noun][0] else {
-            panic!("every noun has a held-out colour")
-        };
-        let group = Group { count: 2, colour, noun };
-        let expected = format!("{} {}", COLOURS[colour].word, NOUNS[noun].one);
-        assert!(held_out(&Meaning::Many(group)).contains(&expected));
-        assert!(is_held_out(&Meaning::Many(group)));
-        let other = Group { colour: (colour + 1) % COLOURS.len(), ..group };
-        assert!(!held_out(&Meaning::Many(other)).contains(&expected));
+        for world in WORLDS {
+            let noun = 5;
+            let colour = colour_of(world, noun);
+            let group = Group { count: 2, colour, noun };
+            let expected = format!("{} {}", COLOURS[colour].word, world.nouns()[noun].one);
+            assert!(held_out(world, &Meaning::Many(group)).contains(&expected));
+            assert!(is_held_out(world, &Meaning::Many(group)));
+            let other = Group { colour: (colour + 1) % COLOURS.len(), ..group };
+            assert!(!held_out(world, &Meaning::Many(other)).contains(&expected));
+        }
+    }
+
+    #[test]
+    fn only_texts_of_the_held_out_split_may_name_what_is_held_out() {
+        for world in WORLDS {
+            let claim = [(3, Trait::Colour(colour_of(world, 3)))];
+            assert!(!may_say(world, Split::Train, &claim));
+            assert!(may_say(world, Split::HeldOut, &claim));
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What a scene says: the content shared by its caption and its picture.
 
 use super::colours::COLOURS;
-use super::nouns::NOUNS;
-use super::random::Random;
+use super::{Split, World, holdout};
+use crate::train::random::Random;
 
 /// One or more equal objects: "a red car", "two blue keys".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Group {
     pub count: usize,
     /// Index into [`COLOURS`].
     pub colour: usize,
-    /// Index into [`NOUNS`].
+    /// Index into the nouns of the world.
     pub noun: usize,
 }
 
@@ -97,9 +97,18 @@ impl Meaning {
         }
     }
 
+    /// The groups in the same order, to be changed.
+    pub(super) fn groups_mut(&mut self) -> Vec<&mut Group> {
+        match self {
+            Self::Alone(group, _) | Self::Many(group) => vec![group],
+            Self::Related(first, _, second) => first.iter_mut().chain(second).collect(),
+            Self::Row(groups) => groups.iter_mut().collect(),
+        }
+    }
+
     /// Draws everything but the nouns of a scene with `objects` (1 to 3) objects; `equal` asks for
     /// one noun in one colour. The nouns come from outside, so that a redraw does not change them.
-    pub(super) fn draw(random: &mut Random, nouns: [usize; 3], objects: usize, equal: bool) -> Self {
+    fn draw(random: &mut Random, nouns: [usize; 3], objects: usize, equal: bool) -> Self {
         let mut group =
             |count, noun: usize| Group { count, colour: random.below(COLOURS.len()), noun: nouns[noun] };
         if equal || objects == 1 {
@@ -126,11 +135,28 @@ impl Meaning {
     }
 }
 
+/// Draws until the scene is on the wanted side of the split.
+///
+/// The nouns are kept for a while, which keeps them balanced; some nouns fit no scene of the wanted
+/// kind (their count is held out), and then others are drawn.
+pub(super) fn draw(world: World, split: Split, random: &mut Random, objects: usize, equal: bool) -> Meaning {
+    loop {
+        let nouns = draw_nouns(world, random);
+        for _ in 0..24 {
+            let meaning = Meaning::draw(random, nouns, objects, equal);
+            if holdout::is_held_out(world, &meaning) == (split == Split::HeldOut) {
+                return meaning;
+            }
+        }
+    }
+}
+
 /// Three different nouns, every noun equally likely.
-pub(super) fn draw_nouns(random: &mut Random) -> [usize; 3] {
-    let mut all: [usize; NOUNS.len()] = std::array::from_fn(|noun| noun);
+fn draw_nouns(world: World, random: &mut Random) -> [usize; 3] {
+    let mut all: Vec<usize> = (0..world.nouns().len()).collect();
     std::array::from_fn(|i| {
-        all.swap(i, i + random.below(NOUNS.len() - i));
+        let rest = all.len() - i;
+        all.swap(i, i + random.below(rest));
         all[i]
     })
 }

@@ -1,14 +1,19 @@
-//! The synthetic world that trains and tests the `tiny` model: coloured icons and one sentence each.
+//! The synthetic worlds that train and test the `tiny` models: coloured icons and what is said of them.
 //!
-//! A scene is a pure function of (split, seed, index): [`Plan`] decides what is shown and said,
+//! A scene is a pure function of (world, split, seed, index): [`Plan`] decides what is shown and said,
 //! without icons; [`SceneWorld`] draws it. The icons are the npm packages
-//! `@iconify-json/fluent-emoji-flat` (MIT) and `@iconify-json/noto` (Apache-2.0).
+//! `@iconify-json/fluent-emoji-flat` (MIT) and `@iconify-json/noto` (Apache-2.0); a third style, which
+//! nothing is trained on, are the pictures of `@lobehub/fluent-emoji-3d`.
+//!
+//! Beside its caption a scene has questions, nearly true sentences and a dialogue, and there are
+//! statements about pairs of scenes, and clips: all of them methods of [`World`].
 
 use std::path::Path;
 
 use image::RgbImage;
 use serde::Serialize;
 
+use super::random::Random;
 use crate::Result;
 
 mod colours;
@@ -19,25 +24,32 @@ mod meaning;
 mod nouns;
 mod paint;
 mod plan;
-mod random;
+pub(in crate::train) mod random;
 mod sprites;
 #[cfg(test)]
 mod tests;
+mod texts;
+mod world;
 
 pub use colours::{COLOURS, Colour};
-pub use grammar::words;
 pub use layout::Square;
 pub use meaning::{Group, Meaning, Place, Relation};
-pub use nouns::{NOUNS, Noun};
+pub use nouns::{NOUNS, NOUNS_V1, Noun};
 pub use plan::{Object, Plan};
+pub use texts::clips::{Clip, Direction, Event};
+pub use texts::dialogue::{Conversation, Turn};
+pub use texts::negatives::{Change, Negative};
+pub use texts::pairs::{Claim, Pair};
+pub use texts::questions::{Asked, Topic};
+pub use world::World;
 
-use random::{Purpose, Random};
-use sprites::Sprite;
+use random::{Purpose, stream};
+use sprites::Styles;
 
 /// Width and height of every scene in pixels.
 pub const SIZE: u32 = 192;
 
-/// The two halves of the world: no held-out combination of noun and colour, place, count or
+/// The two halves of a world: no held-out combination of noun and colour, place, count or
 /// relation is ever in a training scene, and at least one is in every held-out scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
@@ -79,39 +91,62 @@ pub struct Knowledge {
     pub held_out: Vec<String>,
 }
 
-/// Everything the world can show and say; needs no icons.
+/// Everything that [`World::V0`] can show and say; needs no icons.
 pub fn knowledge() -> Knowledge {
-    Knowledge {
-        nouns: NOUNS.iter().map(|noun| noun.one).collect(),
-        colours: COLOURS.iter().map(|colour| colour.word).collect(),
-        places: Place::ALL.iter().map(|place| place.phrase()).collect(),
-        relations: Relation::ALL.iter().map(|relation| relation.phrase()).collect(),
-        most_objects: 3,
-        held_out: holdout::combinations(),
-    }
+    World::V0.knowledge()
 }
 
-/// The icons, ready to be drawn; shared freely between threads.
+/// Every word a caption of [`World::V0`] can have; see [`World::words`].
+pub fn words() -> Vec<String> {
+    World::V0.words()
+}
+
+/// The icons of a world, ready to be drawn; shared freely between threads.
 #[derive(Clone, Debug)]
 pub struct SceneWorld {
-    sprites: Vec<[Sprite; 2]>,
+    world: World,
+    sprites: Vec<Styles>,
 }
 
 impl SceneWorld {
+    /// [`World::V0`]; see [`SceneWorld::of`].
+    ///
+    /// # Errors
+    /// As [`SceneWorld::of`].
+    pub fn load(icons: &Path) -> Result<Self> {
+        Self::of(World::V0, icons)
+    }
+
     /// Reads and rasterises the icons of the `@iconify-json` folder of an npm installation.
     ///
     /// # Errors
     /// `io` if an icon set cannot be read; `bad-image` if it lacks an icon or one cannot be drawn.
-    pub fn load(icons: &Path) -> Result<Self> {
-        Ok(Self { sprites: sprites::load(icons)? })
+    pub fn of(world: World, icons: &Path) -> Result<Self> {
+        Ok(Self { world, sprites: sprites::load(world, icons)? })
+    }
+
+    /// The same world in a style that no training scene has, for evaluation.
+    ///
+    /// `icons` as in [`SceneWorld::of`]; `pictures` is the folder `assets` of the npm package
+    /// `@lobehub/fluent-emoji-3d`.
+    ///
+    /// # Errors
+    /// As [`SceneWorld::of`], of the pictures.
+    pub fn unseen(world: World, icons: &Path, pictures: &Path) -> Result<Self> {
+        Ok(Self { world, sprites: sprites::load_unseen(world, icons, pictures)? })
+    }
+
+    /// Whose scenes these are.
+    pub fn world(&self) -> World {
+        self.world
     }
 
     /// Scene `index` of a split: the same bytes whenever and in whatever order it is asked for.
     pub fn scene(&self, split: Split, seed: u64, index: u64) -> Scene {
-        let plan = Plan::new(split, seed, index);
-        let mut random = Random::new(split, seed, index, Purpose::Paint);
+        let plan = self.world.plan(split, seed, index);
+        let mut random = self.tints(split, seed, index);
         Scene {
-            image: paint::paint(&plan, &self.sprites, &mut random),
+            image: self.draw(&plan, &mut random),
             caption: plan.caption(),
             objects: plan.objects.len(),
             nouns: plan.nouns(),
@@ -119,13 +154,37 @@ impl SceneWorld {
         }
     }
 
-    /// Every word of the captions; see [`words`].
-    pub fn words(&self) -> Vec<String> {
-        words()
+    /// Both pictures of pair `index`; see [`World::pair`].
+    pub fn pair(&self, split: Split, seed: u64, index: u64) -> (Pair, [RgbImage; 2]) {
+        let pair = self.world.pair(split, seed, index);
+        let mut random = self.tints(split, seed, index);
+        let images = [0, 1].map(|side| self.draw(&pair.plans[side], &mut random));
+        (pair, images)
     }
 
-    /// What can be shown and said; see [`knowledge`].
+    /// The frames of clip `index`; see [`World::clip`].
+    pub fn clip(&self, split: Split, seed: u64, index: u64, frames: usize) -> (Clip, Vec<RgbImage>) {
+        let clip = self.world.clip(split, seed, index, frames);
+        let mut random = self.tints(split, seed, index);
+        let images = paint::paint_frames(&clip.plan.objects, &clip.frames, &self.sprites, &mut random);
+        (clip, images)
+    }
+
+    /// Every word of the captions; see [`World::words`].
+    pub fn words(&self) -> Vec<String> {
+        self.world.words()
+    }
+
+    /// What can be shown and said; see [`World::knowledge`].
     pub fn knowledge(&self) -> Knowledge {
-        knowledge()
+        self.world.knowledge()
+    }
+
+    fn tints(&self, split: Split, seed: u64, index: u64) -> Random {
+        stream(self.world, split, seed, index, Purpose::Paint)
+    }
+
+    fn draw(&self, plan: &Plan, random: &mut Random) -> RgbImage {
+        paint::paint(plan, &self.sprites, random)
     }
 }

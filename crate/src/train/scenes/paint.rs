@@ -6,16 +6,47 @@ use image::{Rgb, RgbImage};
 
 use super::SIZE;
 use super::colours::{COLOURS, Ramp};
+use super::layout::Square;
 use super::plan::{Object, Plan};
-use super::random::Random;
-use super::sprites::Sprite;
+use super::sprites::{Sprite, Styles, spans};
+use crate::train::random::Random;
 
 /// Paints the scene, `SIZE` x `SIZE` RGB.
-pub(super) fn paint(plan: &Plan, sprites: &[[Sprite; 2]], random: &mut Random) -> RgbImage {
-    let mut image = background(random);
-    for object in &plan.objects {
-        let ramp = COLOURS[object.colour].ramp(random);
-        stamp(&mut image, &sprites[object.noun][object.style], object, &ramp);
+pub(super) fn paint(plan: &Plan, sprites: &[Styles], random: &mut Random) -> RgbImage {
+    let ground = background(random);
+    // One ramp an object, drawn in the order of the objects.
+    let ramps: Vec<Ramp> = plan.objects.iter().map(|object| COLOURS[object.colour].ramp(random)).collect();
+    stamped(ground, plan.objects.iter().zip(&ramps), sprites)
+}
+
+/// Paints the frames of a clip: the background and the tint of an object are the same in all of them.
+///
+/// `frames` say which of the `objects` are seen in which squares.
+pub(super) fn paint_frames(
+    objects: &[Object],
+    frames: &[Vec<(usize, Square)>],
+    sprites: &[Styles],
+    random: &mut Random,
+) -> Vec<RgbImage> {
+    let ground = background(random);
+    let ramps: Vec<Ramp> = objects.iter().map(|object| COLOURS[object.colour].ramp(random)).collect();
+    let frame = |seen: &Vec<(usize, Square)>| {
+        let moved: Vec<Object> =
+            seen.iter().map(|&(index, square)| Object { square, ..objects[index] }).collect();
+        let ramps = seen.iter().map(|&(index, _)| &ramps[index]);
+        stamped(ground.clone(), moved.iter().zip(ramps), sprites)
+    };
+    frames.iter().map(frame).collect()
+}
+
+fn stamped<'a>(
+    mut image: RgbImage,
+    objects: impl Iterator<Item = (&'a Object, &'a Ramp)>,
+    sprites: &[Styles],
+) -> RgbImage {
+    for (object, ramp) in objects {
+        let styles = &sprites[object.noun];
+        stamp(&mut image, &styles[object.style % styles.len()], object, ramp);
     }
     image
 }
@@ -51,7 +82,7 @@ fn stamp(image: &mut RgbImage, sprite: &Sprite, object: &Object, ramp: &Ramp) {
     let rows = spans(sprite.height, height);
     for (y, row) in rows.iter().enumerate() {
         for (x, column) in columns.iter().enumerate() {
-            let [tone, coverage] = mean(sprite, row, column);
+            let [tone, coverage] = sprite.mean(row, column);
             if coverage == 0 {
                 continue;
             }
@@ -62,48 +93,4 @@ fn stamp(image: &mut RgbImage, sprite: &Sprite, object: &Object, ramp: &Ramp) {
             }
         }
     }
-}
-
-/// The source pixels under one target pixel: the first one, and each one's share of 256.
-#[derive(Debug)]
-struct Span {
-    start: usize,
-    weights: [u32; 4],
-    taken: usize,
-}
-
-/// Box filter from `from` pixels down to `to`; a factor below 3 touches at most four pixels.
-fn spans(from: usize, to: usize) -> Vec<Span> {
-    (0..to)
-        .map(|i| {
-            // Borders in units of 1 / to of a source pixel.
-            let (low, high) = (i * from, (i + 1) * from);
-            let start = low / to;
-            let mut weights = [0; 4];
-            let taken = (high.div_ceil(to) - start).min(4);
-            for (k, weight) in weights.iter_mut().enumerate().take(taken) {
-                let pixel = (start + k) * to;
-                let overlap = high.min(pixel + to) - low.max(pixel);
-                *weight = (overlap * 256 / from) as u32;
-            }
-            Span { start, weights, taken }
-        })
-        .collect()
-}
-
-/// Mean tone (weighted by coverage) and mean coverage, each 0 to 255.
-fn mean(sprite: &Sprite, row: &Span, column: &Span) -> [u32; 2] {
-    let (mut tone, mut coverage, mut area) = (0_u64, 0_u64, 0_u64);
-    for (y, row_weight) in row.weights.iter().enumerate().take(row.taken) {
-        let line = (row.start + y) * sprite.width + column.start;
-        let pixels = &sprite.pixels[line..line + column.taken];
-        for (pixel, column_weight) in pixels.iter().zip(column.weights) {
-            let weight = u64::from(row_weight * column_weight);
-            let covered = weight * u64::from(pixel[1]);
-            area += weight;
-            coverage += covered;
-            tone += covered * u64::from(pixel[0]);
-        }
-    }
-    [tone.checked_div(coverage).unwrap_or(0) as u32, (coverage / area) as u32]
 }

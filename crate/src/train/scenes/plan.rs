@@ -1,15 +1,14 @@
 //! A scene as pure data: what it says, where each object stands and how it is drawn.
 
-use super::Split;
 use super::layout::{Square, squares};
-use super::meaning::{Meaning, draw_nouns};
-use super::random::{Purpose, Random};
-use super::{grammar, holdout};
+use super::meaning::Meaning;
+use super::{Split, World, grammar, holdout};
+use crate::train::random::Random;
 
 /// One object of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Index into [`super::NOUNS`].
+    /// Index into the nouns of the world.
     pub noun: usize,
     /// Index into [`super::COLOURS`].
     pub colour: usize,
@@ -22,6 +21,8 @@ pub struct Object {
 /// A scene before it is drawn; needs no icons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// Whose nouns are shown.
+    pub world: World,
     /// What the caption says.
     pub meaning: Meaning,
     /// The objects in the order of the caption.
@@ -29,17 +30,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of scene `index` of a split: a function of its arguments alone.
-    ///
-    /// `index % 3` decides the number of objects, `index / 3 % 6 == 1` asks for equal objects where
-    /// there is more than one; the rest is drawn.
+    /// The plan of scene `index` of a split of [`World::V0`]; see [`World::plan`].
     pub fn new(split: Split, seed: u64, index: u64) -> Self {
-        let mut random = Random::new(split, seed, index, Purpose::Plan);
-        let objects = (index % 3) as usize + 1;
-        let equal = index / 3 % 6 == 1;
-        let meaning = draw(&mut random, objects, equal, split == Split::HeldOut);
+        World::V0.plan(split, seed, index)
+    }
+
+    /// Places and styles for what a scene says.
+    pub(super) fn lay_out(world: World, meaning: Meaning, random: &mut Random) -> Self {
         let groups = meaning.groups().into_iter().flat_map(|group| std::iter::repeat_n(group, group.count));
-        let objects = squares(&meaning, &mut random)
+        let objects = squares(world, &meaning, random)
             .into_iter()
             .zip(groups)
             .map(|(square, group)| Object {
@@ -49,12 +48,24 @@ impl Plan {
                 square,
             })
             .collect();
-        Self { meaning, objects }
+        Self { world, meaning, objects }
     }
 
     /// The one caption of the scene.
     pub fn caption(&self) -> String {
-        grammar::caption(&self.meaning)
+        grammar::caption(self.world, &self.meaning)
+    }
+
+    /// The caption without colours: true as well, but poorer.
+    pub fn bare_caption(&self) -> String {
+        grammar::bare_caption(self.world, &self.meaning)
+    }
+
+    /// What the caption calls each group, and the same without the colour.
+    pub fn phrases(&self) -> Vec<[String; 2]> {
+        let groups = self.meaning.groups().into_iter();
+        let both = [grammar::phrase, grammar::bare_phrase];
+        groups.map(|group| both.map(|phrase| phrase(self.world, group))).collect()
     }
 
     /// How many different nouns the scene shows.
@@ -64,22 +75,6 @@ impl Plan {
 
     /// The names of the held-out combinations in it.
     pub fn held_out(&self) -> Vec<String> {
-        holdout::held_out(&self.meaning)
-    }
-}
-
-/// Draws until the scene is on the wanted side of the split.
-///
-/// The nouns are kept for a while, which keeps them balanced; some nouns fit no scene of the wanted
-/// kind (their count is held out), and then others are drawn.
-fn draw(random: &mut Random, objects: usize, equal: bool, held_out: bool) -> Meaning {
-    loop {
-        let nouns = draw_nouns(random);
-        for _ in 0..24 {
-            let meaning = Meaning::draw(random, nouns, objects, equal);
-            if holdout::is_held_out(&meaning) == held_out {
-                return meaning;
-            }
-        }
+        holdout::held_out(self.world, &self.meaning)
     }
 }

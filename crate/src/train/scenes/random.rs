@@ -1,46 +1,37 @@
-//! Random numbers that are the same on every machine: ChaCha8 and integer arithmetic only.
+//! Which random numbers belong to a scene.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-
-use super::Split;
+use super::{Split, World};
+use crate::train::random::Random;
 
 /// What the random numbers decide; each purpose has its own stream, so that one never moves another.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(in crate::train) enum Purpose {
     /// What is in the scene and where.
     Plan = 0,
     /// Tints and background.
     Paint = 1,
+    /// Questions and their answers.
+    Questions = 2,
+    /// Sentences that are nearly true.
+    Negatives = 3,
+    /// Two pictures and a statement about them.
+    Pair = 4,
+    /// A clip: what happens in it.
+    Clip = 5,
+    /// A dialogue.
+    Dialogue = 6,
+    /// What the web says about a scene.
+    Web = 7,
 }
 
-/// The random numbers of one scene.
-#[derive(Debug)]
-pub(super) struct Random(ChaCha8Rng);
-
-impl Random {
-    /// The stream that belongs to (split, seed, index) and nothing else.
-    pub(super) fn new(split: Split, seed: u64, index: u64, purpose: Purpose) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8..16].copy_from_slice(&index.to_le_bytes());
-        key[16] = split as u8;
-        key[17] = purpose as u8;
-        Self(ChaCha8Rng::from_seed(key))
-    }
-
-    /// Uniform in `0..n`; the bias of the multiplication, below `n / 2^32`, does not matter here.
-    pub(super) fn below(&mut self, n: usize) -> usize {
-        ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
-    }
-
-    /// Uniform in `low..=high`.
-    pub(super) fn between(&mut self, low: i32, high: i32) -> i32 {
-        low + self.below((high - low + 1) as usize) as i32
-    }
-
-    /// Heads or tails.
-    pub(super) fn coin(&mut self) -> bool {
-        self.0.next_u32() >> 31 == 1
-    }
+/// The stream that belongs to (world, split, seed, index) and nothing else.
+pub(in crate::train) fn stream(
+    world: World,
+    split: Split,
+    seed: u64,
+    index: u64,
+    purpose: Purpose,
+) -> Random {
+    let kind = split as u64 | (purpose as u64) << 8 | (world as u64) << 16;
+    Random::keyed([seed, index, kind, 0])
 }

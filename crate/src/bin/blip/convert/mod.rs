@@ -1,8 +1,10 @@
-//! `blip convert`: from a checkpoint to the container of `models/`.
+//! `blip convert`: from a checkpoint to the container of `models/`, or back to Hugging Face's layout.
 
+mod hugging_face;
 mod sources;
 mod staging;
 
+use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +17,21 @@ use blip_web::weights::manifest::Origin;
 use blip_web::weights::{
     Checkpoint, Precision, Quantisation, TensorReport, complete_vocabulary, random_checkpoint,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::network::DownloadProgress;
 use super::source::{placeholder_vocabulary, random_config, read};
 use sources::{Copies, Network, Source, named};
 use staging::{Staging, hidden};
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Layout {
+    /// A model directory: what this project reads everywhere.
+    Blip,
+    /// What `transformers` reads: `config.json`, `model.safetensors`, the tokenizer and the preprocessing.
+    Hf,
+}
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -47,6 +58,10 @@ pub(crate) struct Arguments {
     /// own, and random weights do without. Further checkpoints have the same.
     #[arg(long)]
     vocab: Option<PathBuf>,
+    /// What to write. For `transformers`, one folder is one class: of a model of several, each has a folder
+    /// in `--out` (`caption`, `vqa`, `retrieval`). Quantised matrices become the numbers they stand for.
+    #[arg(long, value_enum, default_value_t = Layout::Blip)]
+    to: Layout,
     /// Folder to write: `blip.json`, `model.safetensors`, `vocab.txt`, and of further checkpoints
     /// `model-vqa.safetensors` and the like.
     #[arg(long)]
@@ -54,9 +69,9 @@ pub(crate) struct Arguments {
     /// Name of the model; the folder's name when left out.
     #[arg(long)]
     id: Option<String>,
-    /// How matrices are stored.
-    #[arg(long, value_enum, default_value_t = Precision::F16)]
-    dtype: Precision,
+    /// How matrices are stored: f16 when left out. For `transformers` every number, f32 when left out.
+    #[arg(long, value_enum)]
+    dtype: Option<Precision>,
     /// How the matrices of the image encoder are stored, if not as the others.
     #[arg(long, value_enum)]
     vision: Option<Precision>,
@@ -73,6 +88,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.to == Layout::Hf {
+        arguments.check_for_hugging_face()?;
+        return hugging_face::run(arguments);
+    }
     if let Some(path) = arguments.checkpoint.as_deref().filter(|path| !path.exists())
         && arguments.with.is_empty()
     {
@@ -113,7 +132,48 @@ impl Arguments {
     }
 
     fn quantisation(&self) -> Quantisation {
-        Quantisation { vision: self.vision.unwrap_or(self.dtype), text: self.text.unwrap_or(self.dtype) }
+        let dtype = self.dtype.unwrap_or(Precision::F16);
+        Quantisation { vision: self.vision.unwrap_or(dtype), text: self.text.unwrap_or(dtype) }
+    }
+
+    /// Options that a folder for `transformers` has no place for.
+    fn check_for_hugging_face(&self) -> Result<()> {
+        let given = [
+            ("--with", !self.with.is_empty()),
+            ("--vision", self.vision.is_some()),
+            ("--text", self.text.is_some()),
+            ("--report", self.report.is_some()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = format!("{name} is about model directories: leave it out with --to hf");
+                Err(blip_web::Error::new(ErrorKind::BadOption, message).into())
+            }
+        }
+    }
+
+    /// The checkpoint that is named first.
+    fn first_source(&self, copies: &mut Copies) -> Result<Source> {
+        match self.checkpoint.as_deref() {
+            Some(path) if path.exists() => Source::open(path, &path.to_string_lossy()),
+            Some(path) => copies.open(&path.to_string_lossy(), None, self.vocab.as_deref()),
+            None => {
+                let config = random_config(self.random.as_deref().unwrap_or("base"))?;
+                Ok(Source::random(random_checkpoint(&config, self.seed), config))
+            }
+        }
+    }
+
+    /// The words of the model.
+    fn vocabulary(&self, first: &Source) -> Result<Vec<u8>> {
+        match &self.vocab {
+            Some(path) => read(path),
+            None if self.checkpoint.is_none() => Ok(placeholder_vocabulary(&first.networks[0].config)),
+            None => first
+                .vocabulary()?
+                .context("a checkpoint has no vocabulary of its own: name one with --vocab"),
+        }
     }
 }
 
@@ -158,29 +218,15 @@ fn convert_remote(arguments: &Arguments, text: &str) -> Result<()> {
 
 /// Converts what is on this machine, or was copied to it.
 fn convert_here(arguments: &Arguments, copies: &mut Copies) -> Result<ConvertReport> {
-    let vocab_file = arguments.vocab.as_deref();
-    let mut base = match arguments.checkpoint.as_deref() {
-        Some(path) if path.exists() => Source::open(path, &path.to_string_lossy())?,
-        Some(path) => copies.open(&path.to_string_lossy(), None, vocab_file)?,
-        None => {
-            let config = random_config(arguments.random.as_deref().unwrap_or("base"))?;
-            Source::random(random_checkpoint(&config, arguments.seed), config)
-        }
-    };
-    let vocab = match vocab_file {
-        Some(path) => read(path)?,
-        None if arguments.checkpoint.is_none() => placeholder_vocabulary(&base.networks[0].config),
-        None => {
-            base.vocabulary()?.context("a checkpoint has no vocabulary of its own: name one with --vocab")?
-        }
-    };
+    let mut base = arguments.first_source(copies)?;
+    let vocab = arguments.vocabulary(&base)?;
     let mut licences = vec![base.licence().to_owned()];
     let knows = base.knows();
     let Network { config, checkpoint, tasks, origin } = base.networks.remove(0);
     // Those of a model directory that has several already.
     let mut further: Vec<FurtherSource> = base.into_further().collect();
     for (text, tasks) in named(&arguments.with)? {
-        let source = copies.open(&text, tasks.as_deref(), vocab_file)?;
+        let source = copies.open(&text, tasks.as_deref(), arguments.vocab.as_deref())?;
         if source.vocabulary()?.is_some_and(|own| !are_same_words(&own, &vocab, &config)) {
             let message =
                 format!("`{text}` has other words than the first model: they can only share one vocabulary");
@@ -273,14 +319,9 @@ fn write_directory(
 ) -> Result<ConvertReport> {
     let staging = Staging::begin(out)?;
     for (index, path) in writer.paths().iter().enumerate() {
-        let mut file = BufWriter::new(staging.create(path)?);
-        let mut progress = Progress::new(path);
-        let written = writer.write(index, &mut file, &mut |line, of| progress.show(line, of));
-        progress.end();
-        written?;
-        let unwritable = || format!("cannot write {}", out.join(path).display());
-        let file = file.into_inner().map_err(|error| error.into_error()).with_context(unwritable)?;
-        file.sync_all().with_context(unwritable)?;
+        write_weights(&staging, path, &out.join(path), |file, progress| {
+            Ok(writer.write(index, file, &mut |line, of| progress.show(line, of))?)
+        })?;
     }
     let (mut manifest, report) = writer.finish(vocab)?;
     manifest.source = origin;
@@ -288,6 +329,24 @@ fn write_directory(
     staging.write(MANIFEST, manifest_json(&manifest)?.as_bytes())?;
     staging.finish()?;
     Ok(report)
+}
+
+/// Writes a weights file of a folder in the making, `shown` at the place where it will be, and waits until
+/// the disk has it.
+fn write_weights(
+    staging: &Staging,
+    name: &str,
+    shown: &Path,
+    write: impl FnOnce(&mut BufWriter<File>, &mut Progress<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut file = BufWriter::new(staging.create(name)?);
+    let mut progress = Progress::new(name);
+    let written = write(&mut file, &mut progress);
+    progress.end();
+    written?;
+    let unwritable = || format!("cannot write {}", shown.display());
+    let file = file.into_inner().map_err(|error| error.into_error()).with_context(unwritable)?;
+    file.sync_all().with_context(unwritable)
 }
 
 /// A line on standard error that is overwritten, where somebody is watching.

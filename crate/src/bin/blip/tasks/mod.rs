@@ -16,6 +16,8 @@ pub(crate) use classify::Classify;
 pub(crate) use dialogue::Dialogue;
 pub(crate) use embed::Embed;
 pub(crate) use explain::Explain;
+#[cfg(feature = "train")]
+pub(crate) use generation::Generation;
 pub(crate) use matching::Match;
 pub(crate) use nlvr2::Nlvr2;
 
@@ -24,7 +26,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The request of a task with these options. What was left out is left out.
-fn request(task: &str, options: &impl Serialize) -> Result<Map<String, Value>> {
+pub(crate) fn request(task: &str, options: &impl Serialize) -> Result<Map<String, Value>> {
     let Value::Object(mut request) = serde_json::to_value(options).context("options are JSON")? else {
         bail!("options are an object");
     };

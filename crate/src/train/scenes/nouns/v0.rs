@@ -3,20 +3,7 @@
 //! Chosen by eye: shapes that stay apart as silhouettes of about 25 pixels, and that look alike in
 //! both icon sets. A noun is its index in [`NOUNS`]; the order is part of the data (seeds mean it).
 
-/// One noun: how it is written and which icon shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noun {
-    /// The singular, one lower-case word.
-    pub one: &'static str,
-    /// The plural, one lower-case word.
-    pub many: &'static str,
-    /// The icon's name, the same in both icon sets.
-    pub icon: &'static str,
-}
-
-const fn noun(one: &'static str, many: &'static str, icon: &'static str) -> Noun {
-    Noun { one, many, icon }
-}
+use super::{Noun, noun};
 
 /// Every noun the world can draw and name.
 pub const NOUNS: [Noun; 64] = [

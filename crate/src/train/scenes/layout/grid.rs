@@ -1,36 +1,14 @@
-//! Where the objects of a scene stand: disjoint squares inside the image.
+//! The layout of the smaller world: few sizes, on a grid.
 //!
-//! The ranges leave clear margins between what different captions say: a single object's thirds
-//! are at least 20 pixels apart, the sides of a relation never share a row or column of pixels.
 //! Sizes and places are multiples of [`GRID`], a patch of the embedded model's vision encoder: in the
 //! hour or two that it trains on a CPU it learns shapes, not every shift of a shape by a pixel.
 
-use super::SIZE;
-use super::meaning::{Group, Meaning, Place, Relation};
-use super::random::Random;
-
-/// A square of the image, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Square {
-    /// Left edge.
-    pub left: i32,
-    /// Upper edge.
-    pub top: i32,
-    /// Width and height.
-    pub side: i32,
-}
-
-impl Square {
-    fn swapped(self) -> Self {
-        Self { left: self.top, top: self.left, side: self.side }
-    }
-}
+use super::{Square, WHOLE, near, spread, turned};
+use crate::train::random::Random;
+use crate::train::scenes::meaning::{Group, Meaning, Place, Relation};
 
 /// Squares start and end on multiples of this many pixels.
 const GRID: i32 = 24;
-const MARGIN: i32 = 0;
-const WHOLE: i32 = SIZE as i32;
-const ROOM: i32 = WHOLE - 2 * MARGIN;
 
 /// One square an object, in the order of the caption.
 pub(super) fn squares(meaning: &Meaning, random: &mut Random) -> Vec<Square> {
@@ -73,7 +51,7 @@ fn alone(place: Place, random: &mut Random) -> Vec<Square> {
 fn two(random: &mut Random) -> Vec<Square> {
     let side = 3 * GRID;
     let lefts = spread([side, side], 8, random);
-    let top = MARGIN + random.between(0, ROOM - side);
+    let top = random.between(0, WHOLE - side);
     lefts.map(|left| Square { left, top: near(top, 18, side, random), side }).to_vec()
 }
 
@@ -81,7 +59,7 @@ fn two(random: &mut Random) -> Vec<Square> {
 fn row(random: &mut Random) -> Vec<Square> {
     let side = 2 * GRID;
     let lefts = spread([side; 3], 3, random);
-    let top = MARGIN + random.between(0, ROOM - side);
+    let top = random.between(0, WHOLE - side);
     lefts.map(|left| Square { left, top: near(top, 14, side, random), side }).to_vec()
 }
 
@@ -99,31 +77,13 @@ fn triangle(single_first: bool, random: &mut Random) -> Vec<Square> {
     if single_first { vec![single, pair[0], pair[1]] } else { vec![pair[0], pair[1], single] }
 }
 
-/// Starts of `sides` one after the other, the free room beyond `gap` shared out at random.
-fn spread<const N: usize>(sides: [i32; N], gap: i32, random: &mut Random) -> [i32; N] {
-    let mut free = ROOM - sides.iter().sum::<i32>() - gap * (N as i32 - 1);
-    let mut at = MARGIN;
-    sides.map(|side| {
-        let skip = random.between(0, free);
-        free -= skip;
-        let start = at + skip;
-        at = start + side + gap;
-        start
-    })
-}
-
-/// A start within `reach` of `start` that keeps the square inside the image.
-fn near(start: i32, reach: i32, side: i32, random: &mut Random) -> i32 {
-    (start + random.between(-reach, reach)).clamp(MARGIN, WHOLE - MARGIN - side)
-}
-
-fn turned(squares: Vec<Square>, turn: bool) -> Vec<Square> {
-    if turn { squares.into_iter().map(Square::swapped).collect() } else { squares }
+/// A length rounded down to the grid.
+pub(in crate::train::scenes) fn down(length: i32) -> i32 {
+    length.div_euclid(GRID) * GRID
 }
 
 /// The same square with its edges moved left and up to the grid. Squares that were disjoint stay so:
 /// what starts at or beyond an edge before, starts at or beyond the moved edge after.
 fn snapped(square: Square) -> Square {
-    let down = |length: i32| length.div_euclid(GRID) * GRID;
     Square { left: down(square.left), top: down(square.top), side: down(square.side) }
 }

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::scenes::{Scene, SceneWorld, Split};
 use crate::Result;
+use crate::train::scenes::{Scene, SceneWorld, Split};
 
 /// Exact captions, in all and by the number of objects in the scene.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
