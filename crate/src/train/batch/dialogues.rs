@@ -2,7 +2,6 @@
 
 use super::{Batch, HostImages, HostTexts, Preparation, lacks, one, picture};
 use crate::tasks::dialogue_ids;
-use crate::tokenizer::pre_caption;
 use crate::train::data::{Dialogue, Record, Round};
 use crate::train::draw::Draw;
 use crate::{Error, ErrorKind, Result};
@@ -37,7 +36,7 @@ impl Batch for Dialogues {
         for record in records {
             images.push(picture(record)?);
             let dialogue = record.texts.dialogue.as_ref().ok_or_else(|| lacks(record, "a dialogue"))?;
-            captions.push(tokenizer, &pre_caption(&dialogue.caption, usize::MAX), *longest)?;
+            captions.push(tokenizer, &dialogue.caption, *longest)?;
             let Dialogue { rounds, .. } = dialogue;
             let numbered: Vec<(usize, &Round)> = rounds.iter().enumerate().collect();
             let (turn, round) = *one(&numbered, record, "a round of dialogue", draw)?;
