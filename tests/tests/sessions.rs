@@ -455,6 +455,30 @@ fn a_model_that_reads_few_tokens_warms_up() {
 }
 
 #[test]
+fn warming_up_is_cancelled_between_steps_and_within_them() {
+    let session = alone("caption", &device());
+    let mut asked = Vec::new();
+    let mut note = |done, total| {
+        asked.push((done, total));
+        Control::Continue
+    };
+    block_on(session.warm_up(&mut note)).expect("nobody stops it");
+    assert_eq!((asked[0], asked.last()), ((1, 3), Some(&(3, 3))));
+    assert!(asked.is_sorted() && asked.len() > 3 + 3, "tokens are asked about as well: {asked:?}");
+    for stop in 0..asked.len() {
+        let mut calls = 0;
+        let mut cancel = |_, _| {
+            calls += 1;
+            if calls > stop { Control::Cancel } else { Control::Continue }
+        };
+        let error = block_on(session.warm_up(&mut cancel)).expect_err("it was cancelled");
+        assert_eq!(error.kind(), ErrorKind::Aborted);
+        // The token that was asked about, and the end of its step.
+        assert!(calls <= stop + 2, "{calls} questions after the answer to number {stop}");
+    }
+}
+
+#[test]
 fn options_out_of_their_range_are_no_panic() {
     let device = device();
     let session = alone("caption", &device);
