@@ -3,8 +3,7 @@
 //! There is no generator whose state would have to be kept: a run that is resumed at some step draws
 //! what an unbroken run would have drawn there.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use super::random::Random;
 
 /// What random numbers decide; each purpose has its own stream, so that one never moves another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,25 +21,21 @@ pub enum Purpose {
 }
 
 /// A stream of random numbers.
-#[derive(Clone, Debug)]
-pub struct Draw(ChaCha8Rng);
+#[derive(Debug)]
+pub struct Draw(Random);
+
+/// What tells these streams apart from those of scenes, orders and records.
+const STREAM: u64 = 0x7472_6169_6e00_0000;
 
 impl Draw {
     /// The stream of (seed, purpose, step, part): `part` tells apart what happens in one step.
     pub fn new(seed: u64, purpose: Purpose, step: u64, part: u64) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8..16].copy_from_slice(&step.to_le_bytes());
-        key[16..24].copy_from_slice(&part.to_le_bytes());
-        key[24] = purpose as u8;
-        // Apart from the streams of scenes, whose keys end in zeros.
-        key[31] = 0xB1;
-        Self(ChaCha8Rng::from_seed(key))
+        Self(Random::keyed([seed, step, part, STREAM | purpose as u64]))
     }
 
     /// Uniform in `0..1`, with 53 bits.
     pub fn uniform(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 * 2f64.powi(-53)
+        (self.0.bits() >> 11) as f64 * 2f64.powi(-53)
     }
 
     /// Uniform in `0..n`; the bias of the multiplication, below `n / 2^64`, does not matter.
@@ -49,12 +44,12 @@ impl Draw {
     /// When `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         assert!(n > 0, "one of none");
-        ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
+        ((u128::from(self.0.bits()) * n as u128) >> 64) as usize
     }
 
     /// Heads or tails.
     pub fn coin(&mut self) -> bool {
-        self.0.next_u64() >> 63 == 1
+        self.0.bits() >> 63 == 1
     }
 
     /// So many normal numbers with mean 0 and deviation 1.
@@ -75,7 +70,7 @@ impl Draw {
         let (limit, factor) = ((rate * 2f64.powi(32)) as u64, (1.0 / (1.0 - rate)) as f32);
         let mut factors = Vec::with_capacity(count + 1);
         while factors.len() < count {
-            let word = self.0.next_u64();
+            let word = self.0.bits();
             for half in [word & 0xFFFF_FFFF, word >> 32] {
                 factors.push(if half < limit { 0.0 } else { factor });
             }

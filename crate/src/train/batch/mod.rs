@@ -77,6 +77,9 @@ pub trait Batch: Sized + Send + 'static {
     /// What such a batch needs to know beside [`Preparation`].
     type Options: Clone + Send + Sync + std::fmt::Debug + 'static;
 
+    /// Records that such a batch has at least.
+    const FEWEST: usize = 1;
+
     /// The batch of these records; where a record has several texts, `draw` says which is taken.
     ///
     /// # Errors

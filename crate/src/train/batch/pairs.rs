@@ -23,6 +23,9 @@ const WORDS: usize = 30;
 impl Batch for Pairs {
     type Options = ();
 
+    /// A pair is only hard to tell from another one.
+    const FEWEST: usize = 2;
+
     fn of(records: &[Record], preparation: &Preparation, (): &(), draw: &mut Draw) -> Result<Self> {
         let (mut images, mut texts, mut ids) = (preparation.images(), preparation.texts(), Vec::new());
         for record in records {

@@ -130,6 +130,7 @@ mod tests {
             temperature: Some(0.07),
             seconds: step as f64,
             rate: 32.0,
+            remaining: 1.0,
         }
     }
 

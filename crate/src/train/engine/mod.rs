@@ -18,15 +18,14 @@ mod step;
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 
-pub use feed::{Feed, InOrder};
+pub use feed::{Feed, FeedSteps, Shuffled};
 pub use journal::{Journal, METRICS, PLOT};
 pub use plot::{Curve, line_chart};
-pub use settings::{Origin, Resolved, resolve};
+pub use settings::{Origin, Resolved, overlaid, resolve};
 pub use recipe::{Adam, Clip, ContrastRecipe, NoiseRecipe, Recipe, Stem};
 
 pub use state::Trainer;
@@ -35,6 +34,7 @@ pub use step::StepLosses;
 use self::feed::batches;
 use super::batch::{Batch, Preparation};
 use super::checkpoint::CheckpointFiles;
+use super::data::Skipped;
 use super::objectives::{Learner, Objective};
 use crate::config::BlipConfig;
 use crate::device::block_on;
@@ -93,6 +93,8 @@ pub enum Event<'a> {
         /// Steps done.
         step: usize,
     },
+    /// Records were left out: all of them so far.
+    Skipped(&'a Skipped),
     /// A checkpoint could not be written, the one before is still there, and the run goes on.
     NotSaved {
         /// Steps done.
@@ -121,17 +123,14 @@ pub struct Report {
     pub seconds: f64,
     /// Examples a second since the last report.
     pub rate: f64,
+    /// Seconds that the rest of the run takes at this rate.
+    pub remaining: f64,
 }
 
 impl Report {
     /// The sum of the losses.
     pub fn loss(&self) -> f64 {
         self.losses.iter().map(|(_, loss)| loss).sum()
-    }
-
-    /// Seconds that the rest of the run takes at this rate.
-    pub fn remaining(&self, batch: usize) -> f64 {
-        (self.steps - self.step) as f64 * batch as f64 / self.rate.max(f64::MIN_POSITIVE)
     }
 }
 
@@ -145,7 +144,7 @@ impl Report {
 pub fn train<O: Objective>(
     run: &Run<'_, O>,
     start: Learner,
-    data: Arc<dyn Feed>,
+    data: &dyn Feed,
     observer: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Blip> {
     let Run { recipe, folder, .. } = run;
@@ -163,15 +162,21 @@ pub fn train<O: Objective>(
     if observer(Event::Started { step: trainer.steps_done(), steps }).is_break() {
         return Ok(trainer.outcome());
     }
-    let batches = batches::<O::Batch>(run, data, trainer.steps_done());
+    let batches = batches::<O::Batch>(run, data, trainer.steps_done())?;
     let mut tally = Tally::new();
+    let mut skipped = Skipped::default();
     while trainer.steps_done() < steps {
         let batch = batches.recv().map_err(|e| {
             Error::new(ErrorKind::Internal, "the thread that reads records ended").with_source(e)
         })??;
+        if batch.skipped != skipped {
+            skipped = batch.skipped;
+            _ = observer(Event::Skipped(&skipped));
+        }
         let losses;
-        (trainer, losses) = trainer.step(run.objective, batch)?;
-        tally.losses.push(losses);
+        (trainer, losses) = trainer.step(run.objective, batch.ranks)?;
+        tally.steps += 1;
+        tally.losses.extend((!losses.is_empty()).then_some(losses));
 
         let step = trainer.steps_done();
         let done = step == steps;
@@ -198,13 +203,14 @@ pub fn train<O: Objective>(
 /// What was counted since the last report.
 struct Tally {
     losses: Vec<StepLosses>,
+    steps: usize,
     clock: Instant,
     seconds: f64,
 }
 
 impl Tally {
     fn new() -> Self {
-        Self { losses: Vec::new(), clock: Instant::now(), seconds: 0.0 }
+        Self { losses: Vec::new(), steps: 0, clock: Instant::now(), seconds: 0.0 }
     }
 
     /// Adds the time since the last count to the run's.
@@ -221,6 +227,7 @@ impl Tally {
     /// [`ErrorKind::Internal`] when a loss is not a number any more.
     fn report(&mut self, trainer: &mut Trainer) -> Result<Report> {
         let counted = std::mem::take(&mut self.losses);
+        let steps = std::mem::take(&mut self.steps);
         let mut means: Vec<(&'static str, f64)> = Vec::new();
         // Reading waits for the device, so it happens once a report.
         for losses in &counted {
@@ -252,7 +259,8 @@ impl Tally {
             lr: recipe.schedule.rate(last),
             temperature,
             seconds: trainer.meta.seconds,
-            rate: (counted.len() * recipe.batch) as f64 / seconds.max(f64::MIN_POSITIVE),
+            rate: (steps * recipe.batch) as f64 / seconds.max(f64::MIN_POSITIVE),
+            remaining: seconds / steps.max(1) as f64 * (last.steps() - trainer.meta.step) as f64,
         })
     }
 }

@@ -37,8 +37,7 @@ pub fn resolve<T: Serialize + DeserializeOwned>(
     file: Option<&str>,
     sets: &[String],
 ) -> Result<Resolved<T>> {
-    let mut value = serde_json::to_value(defaults)
-        .map_err(|e| Error::new(ErrorKind::Internal, "settings cannot be written down").with_source(e))?;
+    let mut value = written(defaults)?;
     let mut origins = BTreeMap::new();
     if let Some(text) = file {
         let given: Value =
@@ -54,9 +53,27 @@ pub fn resolve<T: Serialize + DeserializeOwned>(
         });
         lay_over(&mut value, given, &mut String::new(), Origin::Set, &mut origins);
     }
-    let value = serde_path_to_error::deserialize(value)
-        .map_err(|e| bad(format!("the settings are not valid: `{}`: {}", e.path(), e.inner())))?;
-    Ok(Resolved { value, origins })
+    Ok(Resolved { value: valid(value)?, origins })
+}
+
+/// `defaults` with what is given instead.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn overlaid<T: Serialize + DeserializeOwned>(defaults: &T, given: &Value) -> Result<T> {
+    let mut value = written(defaults)?;
+    lay_over(&mut value, given.clone(), &mut String::new(), Origin::File, &mut BTreeMap::new());
+    valid(value)
+}
+
+fn written(defaults: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(defaults)
+        .map_err(|e| Error::new(ErrorKind::Internal, "settings cannot be written down").with_source(e))
+}
+
+fn valid<T: DeserializeOwned>(value: Value) -> Result<T> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|e| bad(format!("the settings are not valid: `{}`: {}", e.path(), e.inner())))
 }
 
 /// A value as TOML writes it; anything else is a string.
