@@ -90,11 +90,15 @@ impl FormulaSource {
         let of_part = |part: &blip_web::weights::Part| {
             // The decoder's self-attention has a name of its own in files.
             let path = match part.path.contains(".causal_attention.") {
-                true => part.path.replace("text_encoder", "text_decoder").replace(".causal_attention.", ".attention."),
+                true => part
+                    .path
+                    .replace("text_encoder", "text_decoder")
+                    .replace(".causal_attention.", ".attention."),
                 false => part.path.clone(),
             };
             let name = hugging_face(&path).expect("a name in files");
-            let matrix = part.shape.len() >= 2 && name.ends_with(".weight") && !name.ends_with("_embeddings.weight");
+            let matrix =
+                part.shape.len() >= 2 && name.ends_with(".weight") && !name.ends_with("_embeddings.weight");
             let gain = if matrix { 4.0 } else { 1.0 };
             formula::weight(&format!("{}{name}", self.prefix), &part.shape).into_iter().map(move |x| gain * x)
         };
@@ -213,8 +217,10 @@ const COLUMNS: usize = 13;
 /// Length, four projections and eight elements of each tensor, as the fixture accounts for them.
 pub fn summary(names: &[String], tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Vec<f64> {
     let row = |name: &String| {
-        let mut values: Vec<f64> =
-            tensors.get(name).map(|(_, values)| values.iter().map(|x| f64::from(*x)).collect()).unwrap_or_default();
+        let mut values: Vec<f64> = tensors
+            .get(name)
+            .map(|(_, values)| values.iter().map(|x| f64::from(*x)).collect())
+            .unwrap_or_default();
         if values.is_empty() {
             return vec![0.0; COLUMNS];
         }

@@ -1,6 +1,7 @@
 //! Every loss and every gradient against a PyTorch twin in double precision (`fixtures/training`), the
 //! optimiser, the momentum networks, the queues, and ten steps of all of it.
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+#![allow(clippy::print_stdout, reason = "a passing test shows how close it came")]
 
 use blip_tests::training::{Fixture, changes, difference, named, named_gradients, summary, with_values};
 use blip_web::model::{DecoderNetwork, Grounding, Networks};
@@ -225,8 +226,7 @@ fn language_modelling_and_its_gradients_are_the_twins() {
         let tokens = learner.blip.vision.forward(images(&fixture, 0, 4).on(&graph()));
         let grounding = Grounding::new(learner.blip.decoder().unwrap().cross_kv(tokens));
         let weights = texts.mean(prompt);
-        let loss =
-            language(&learner.blip, &grounding, &texts, &weights, (TOKENS.dec, SMOOTHING), &graph());
+        let loss = language(&learner.blip, &grounding, &texts, &weights, (TOKENS.dec, SMOOTHING), &graph());
         close(name, scalar(&loss), &case["loss"], LOSS);
         gradients(&fixture, kind, &format!("{name}.gradients"), &learner, loss);
     }
@@ -270,7 +270,8 @@ impl Objective for ToldPretraining {
         let itc = contrast(&student, &teacher, &memory.queues, temperature, pass.softness, None).loss;
         let kv = model.text_encoder.as_ref().unwrap().cross_kv(tokens);
         let itm = matching(model, &kv, &texts, &negatives, TOKENS.enc, device);
-        let lm = language(model, &Grounding::new(kv), &texts, &texts.mean(0), (TOKENS.dec, SMOOTHING), device);
+        let lm =
+            language(model, &Grounding::new(kv), &texts, &texts.mean(0), (TOKENS.dec, SMOOTHING), device);
         let fresh = itc::fresh(teacher, vec![0; texts.len()]);
         Ok(Losses { parts: vec![("itc", itc), ("itm", itm), ("lm", lm)], fresh: Some(fresh) })
     }
@@ -308,8 +309,7 @@ fn ten_steps_are_the_twins() {
                 images: places(&step["negative_images"]),
                 texts: places(&step["negative_texts"]),
             };
-            let batch =
-                Told { images: images(&fixture, index, 4), texts: rows(&step["ids"]), negatives };
+            let batch = Told { images: images(&fixture, index, 4), texts: rows(&step["ids"]), negatives };
             let at = trainer.position();
             close("lr", recipe.schedule.rate(at), &step["lr"], 1e-12);
             assert!((recipe.softness(at) - step["alpha"].as_f64().unwrap()).abs() < 1e-12);
@@ -360,8 +360,7 @@ fn retrieval_with_several_texts_an_image_is_the_twins() {
     let teacher = features(&momentum, teacher_tokens, texts.on(&Device::flex(), TOKENS.cls));
     let truth = matches(&ids, &queues, &Device::flex());
     let temperature = learner.contrast.as_ref().unwrap().temperature();
-    let itc =
-        contrast(&student, &teacher, &queues, temperature.clone(), 0.4, Some(truth)).loss;
+    let itc = contrast(&student, &teacher, &queues, temperature.clone(), 0.4, Some(truth)).loss;
     close("itc", scalar(&itc), &case["itc"], LOSS);
 
     let scores = student.images.clone().matmul(student.texts.clone().transpose()) / temperature.unsqueeze();
@@ -384,7 +383,10 @@ fn retrieval_with_several_texts_an_image_is_the_twins() {
     queues.push(&itc::fresh(teacher, ids));
     let after: Vec<i64> = serde_json::from_value(case["queue_ids_after"].clone()).unwrap();
     let after: Vec<Option<u64>> = after.into_iter().map(|id| u64::try_from(id).ok()).collect();
-    assert_eq!((queues.place().ids.clone(), queues.place().next as u64), (after, case["pointer"].as_u64().unwrap()));
+    assert_eq!(
+        (queues.place().ids.clone(), queues.place().next as u64),
+        (after, case["pointer"].as_u64().unwrap())
+    );
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub enum Convention {
     #[default]
     Orig,
     /// transformers: the text as it is, `[CLS]` first everywhere. The original's stand-alone ITM class
-    /// does the same.
+    /// does the same, but cuts at 35 tokens.
     Hf,
     /// LAVIS: as `Orig`, with up to 50 words.
     Lavis,

@@ -167,7 +167,9 @@ fn alike(path: &str) -> Vec<String> {
         }
     }
     if path.contains(".causal_attention.") {
-        paths.push(path.replace("text_encoder.", "text_decoder.").replace(".causal_attention.", ".attention."));
+        paths.push(
+            path.replace("text_encoder.", "text_decoder.").replace(".causal_attention.", ".attention."),
+        );
     }
     paths
 }
@@ -230,7 +232,10 @@ mod tests {
         let [parent, heir] = tensors(&shared, &config());
         assert_eq!(parent, heir);
         let attention = "encoder.layer.1.attention.self.query.weight";
-        assert_ne!(parent[&format!("text_encoder.{attention}")], parent[&format!("text_decoder.bert.{attention}")]);
+        assert_ne!(
+            parent[&format!("text_encoder.{attention}")],
+            parent[&format!("text_decoder.bert.{attention}")]
+        );
         let ffn = "encoder.layer.1.intermediate.dense.weight";
         assert_eq!(parent[&format!("text_encoder.{ffn}")], parent[&format!("text_decoder.bert.{ffn}")]);
     }
@@ -244,7 +249,10 @@ mod tests {
         assert!(captioner.iter().all(|(name, values)| parent[name] == *values));
         let [parent, filter] = tensors(&networks(None, false), &config);
         assert!(filter.iter().all(|(name, values)| parent[name] == *values));
-        assert!(filter.contains_key("itm_head.weight") && !filter.contains_key("text_decoder.cls.predictions.bias"));
+        assert!(
+            filter.contains_key("itm_head.weight")
+                && !filter.contains_key("text_decoder.cls.predictions.bias")
+        );
     }
 
     #[test]
@@ -274,8 +282,10 @@ mod tests {
                 parent[&format!("{layer}.output.dense.weight")]
             );
         }
-        assert_eq!(heir["text_encoder.embeddings.word_embeddings.weight"],
-            parent["text_encoder.embeddings.word_embeddings.weight"]);
+        assert_eq!(
+            heir["text_encoder.embeddings.word_embeddings.weight"],
+            parent["text_encoder.embeddings.word_embeddings.weight"]
+        );
     }
 
     #[test]
@@ -295,7 +305,9 @@ mod tests {
         other.text_config.vocab_size = 31;
         let error = inherit(&checkpoint, &other, &networks(None, false), 2, &device).unwrap_err();
         assert_eq!(error.code(), "weights-shape");
-        let filter = named_tensors(&inherit(&checkpoint, &config(), &networks(None, false), 2, &device).unwrap().model);
+        let filter = named_tensors(
+            &inherit(&checkpoint, &config(), &networks(None, false), 2, &device).unwrap().model,
+        );
         let error =
             inherit(&filter.unwrap().into(), &config(), &Networks::caption(160), 2, &device).unwrap_err();
         assert_eq!(error.code(), "weights-missing");

@@ -62,6 +62,9 @@ struct LoadedPart {
     image_size: usize,
 }
 
+/// Bytes of a page of the module's memory. All of it, 4 GiB, is one byte more than `usize` can say.
+const WASM_PAGE: u64 = 64 << 10;
+
 /// What is in use.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,7 +72,7 @@ struct Memory {
     gpu_bytes: u64,
     gpu_reserved: u64,
     pictures: usize,
-    wasm_bytes: usize,
+    wasm_bytes: u64,
 }
 
 #[wasm_bindgen]
@@ -280,7 +283,7 @@ impl Engine {
     /// Bytes and pictures in use, as JSON.
     pub fn memory(&self) -> Answer<String> {
         let [gpu_bytes, gpu_reserved] = self.device.memory();
-        let wasm_bytes = core::arch::wasm32::memory_size(0) << 16;
+        let wasm_bytes = core::arch::wasm32::memory_size(0) as u64 * WASM_PAGE;
         let pictures = self.pictures.borrow().len();
         json(&Memory { gpu_bytes, gpu_reserved, pictures, wasm_bytes }).map_err(to_js)
     }

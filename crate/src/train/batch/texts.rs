@@ -98,9 +98,9 @@ impl HostTexts {
         let seq = self.longest();
         let (mut rows, mut tokens, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for (text, (row, weight)) in self.rows.iter().zip(&weights.of_text).enumerate() {
-            for position in weights.prompt.max(1)..row.len() {
+            for (position, token) in row.iter().enumerate().skip(weights.prompt.max(1)) {
                 rows.push((text * seq + position - 1) as i32);
-                tokens.push(row[position].cast_signed());
+                tokens.push(token.cast_signed());
                 counts.push(*weight);
             }
         }

@@ -25,8 +25,8 @@ use burn::tensor::{Device, Tensor};
 pub use feed::{Feed, FeedSteps, Shuffled};
 pub use journal::{Journal, METRICS, PLOT};
 pub use plot::{Curve, line_chart};
-pub use settings::{Origin, Resolved, overlaid, resolve};
 pub use recipe::{Adam, Clip, ContrastRecipe, NoiseRecipe, Recipe, Stem};
+pub use settings::{Origin, Resolved, overlaid, resolve};
 
 pub use state::Trainer;
 pub use step::StepLosses;

@@ -45,9 +45,8 @@ pub fn resolve<T: Serialize + DeserializeOwned>(
         lay_over(&mut value, given, &mut String::new(), Origin::File, &mut origins);
     }
     for set in sets {
-        let (path, text) = set
-            .split_once('=')
-            .ok_or_else(|| bad(format!("`{set}` sets nothing: expected key=value")))?;
+        let (path, text) =
+            set.split_once('=').ok_or_else(|| bad(format!("`{set}` sets nothing: expected key=value")))?;
         let given = path.trim().rsplit('.').fold(read(text.trim()), |inner, name| {
             Value::Object([(name.to_owned(), inner)].into_iter().collect())
         });

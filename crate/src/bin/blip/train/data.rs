@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use blip_web::image::ImageOptions;
 use blip_web::train::data::{
-    Annotations, Augment, Concat, Dataset, FileOptions, Layout, Noise, PictureFolder, SceneDataset, SceneKind,
-    ShardSet, WebScenes, expand,
+    Annotations, Augment, Concat, Dataset, FileOptions, Layout, Noise, PictureFolder, SceneDataset,
+    SceneKind, ShardSet, WebScenes, expand,
 };
 use blip_web::train::engine::Shuffled;
 use blip_web::train::scenes::{SceneWorld, Split, World};

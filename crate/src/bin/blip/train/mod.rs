@@ -301,8 +301,7 @@ fn observed<O: Objective>(
 
 /// A report on one line.
 fn line(report: &Report) -> String {
-    let losses: Vec<String> =
-        report.losses.iter().map(|(name, loss)| format!("{name} {loss:.4}")).collect();
+    let losses: Vec<String> = report.losses.iter().map(|(name, loss)| format!("{name} {loss:.4}")).collect();
     let temperature = report.temperature.map(|value| format!("  temp {value:.4}")).unwrap_or_default();
     format!(
         "step {:>6}/{}  {}  lr {:.2e}{temperature}  {:.0} examples/s  {} so far, {} to go",
@@ -347,14 +346,9 @@ mod tests {
 
     #[test]
     fn the_defaults_of_every_stage_survive_their_own_file() {
-        for stage in [
-            Stage::Pretrain,
-            Stage::Caption,
-            Stage::Retrieval,
-            Stage::Vqa,
-            Stage::Nlvr2,
-            Stage::Dialogue,
-        ] {
+        for stage in
+            [Stage::Pretrain, Stage::Caption, Stage::Retrieval, Stage::Vqa, Stage::Nlvr2, Stage::Dialogue]
+        {
             let defaults = stage.defaults();
             let same = resolve(&defaults, None, &[]).unwrap().value;
             assert_eq!(json!(same), json!(defaults));

@@ -108,9 +108,7 @@ impl ModelConfig {
         let vocabulary = match &self.vocabulary {
             Some(VocabularyConfig::File { path }) => read(path)?,
             Some(VocabularyConfig::Captions { world }) => lines(&world.words()),
-            Some(VocabularyConfig::Texts { world }) => {
-                lines(&[world.text_words(), Noise::words()].concat())
-            }
+            Some(VocabularyConfig::Texts { world }) => lines(&[world.text_words(), Noise::words()].concat()),
             None => {
                 let message = "a model that begins from nothing needs [model.vocabulary] with a kind, \
                                and one that does not --init";
