@@ -216,6 +216,85 @@ impl<T> Loader<T> {
     pub fn position(&self) -> Position {
         self.position
     }
+
+    /// The records of each step, `batch` of the order at a time: a step has fewer where some fail.
+    ///
+    /// So a step's records are a function of its number (see [`Position::after`]), whatever failed
+    /// before it. Where the order ends inside of a step, that step is the last.
+    pub fn steps(self, batch: usize) -> Steps<T> {
+        Steps { loader: self, batch }
+    }
+
+    /// The next record of the order: `None` inside where it failed.
+    fn advance(&mut self) -> Option<Result<Option<Loaded<T>>>> {
+        if self.ended {
+            return None;
+        }
+        let mut state = self.shared.lock();
+        let wanted = state.wanted;
+        let (step, value) = loop {
+            if let Some(found) = state.ready.remove(&wanted) {
+                break found;
+            }
+            // Stopped, and nothing that was taken up is still wanted.
+            if state.stopped && state.next == wanted {
+                self.ended = true;
+                return None;
+            }
+            state = self.shared.wait(state);
+        };
+        state.wanted += 1;
+        drop(state);
+        self.shared.changed.notify_all();
+        match value {
+            Ok(value) => {
+                self.failures = 0;
+                self.position = step.after;
+                Some(Ok(Some(Loaded { value, index: step.record, position: step.after })))
+            }
+            Err(error) => {
+                self.skipped.count(&error);
+                self.failures += 1;
+                if self.failures < self.patience {
+                    return Some(Ok(None));
+                }
+                self.ended = true;
+                let message = format!("{} records in a row could not be read", self.failures);
+                Some(Err(Error::new(error.kind(), message).with_source(error)))
+            }
+        }
+    }
+}
+
+/// What [`Loader::steps`] gives.
+#[derive(Debug)]
+pub struct Steps<T> {
+    loader: Loader<T>,
+    batch: usize,
+}
+
+impl<T> Steps<T> {
+    /// The records left out so far.
+    pub fn skipped(&self) -> &Skipped {
+        self.loader.skipped()
+    }
+}
+
+impl<T> Iterator for Steps<T> {
+    type Item = Result<Vec<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut values = Vec::with_capacity(self.batch);
+        for taken in 0..self.batch {
+            match self.loader.advance() {
+                Some(Ok(loaded)) => values.extend(loaded.map(|loaded| loaded.value)),
+                Some(Err(error)) => return Some(Err(error)),
+                None if taken == 0 => return None,
+                None => break,
+            }
+        }
+        Some(Ok(values))
+    }
 }
 
 /// The next record that nobody has taken up; `None` when there is nothing more to do.
@@ -255,41 +334,14 @@ impl<T> Iterator for Loader<T> {
     type Item = Result<Loaded<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended {
-            let mut state = self.shared.lock();
-            let wanted = state.wanted;
-            let (step, value) = loop {
-                if let Some(found) = state.ready.remove(&wanted) {
-                    break found;
-                }
-                // Stopped, and nothing that was taken up is still wanted.
-                if state.stopped && state.next == wanted {
-                    self.ended = true;
-                    return None;
-                }
-                state = self.shared.wait(state);
-            };
-            state.wanted += 1;
-            drop(state);
-            self.shared.changed.notify_all();
-            match value {
-                Ok(value) => {
-                    self.failures = 0;
-                    self.position = step.after;
-                    return Some(Ok(Loaded { value, index: step.record, position: step.after }));
-                }
-                Err(error) => {
-                    self.skipped.count(&error);
-                    self.failures += 1;
-                    if self.failures >= self.patience {
-                        self.ended = true;
-                        let message = format!("{} records in a row could not be read", self.failures);
-                        return Some(Err(Error::new(error.kind(), message).with_source(error)));
-                    }
-                }
+        loop {
+            match self.advance()? {
+                Ok(Some(loaded)) => return Some(Ok(loaded)),
+                // The next one takes its place.
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
             }
         }
-        None
     }
 }
 
@@ -405,6 +457,24 @@ mod tests {
         let impatient = LoaderOptions { patience: 3, until: None, ..options(3, 0) };
         let error = loader(|_| true, impatient).next().unwrap().unwrap_err();
         assert!(error.to_string().contains("3 records in a row"), "{error}");
+    }
+
+    #[test]
+    fn a_step_has_what_is_left_of_its_records_whatever_failed_before() {
+        let order = Order::shuffled(LEN, 3).unwrap();
+        let fails = |index| index % 4 == 2;
+        let steps: Vec<Vec<_>> = loader(fails, options(3, 3)).steps(7).map(Result::unwrap).collect();
+        assert_eq!(steps.len(), (3 * LEN).div_ceil(7));
+        let read: usize = steps.iter().map(Vec::len).sum();
+        assert_eq!(read, 3 * (0..LEN).filter(|index| !fails(*index)).count());
+        for step in [1, 8, 20] {
+            let from = Position::after(7 * step as u64, &order, Share::ALL);
+            let mut resumed = loader(fails, LoaderOptions { from, ..options(2, 3) }).steps(7);
+            assert_eq!(resumed.next().unwrap().unwrap(), steps[step]);
+        }
+        let mut none = loader(|_| true, LoaderOptions { until: None, ..options(3, 0) }).steps(7);
+        assert_eq!(none.by_ref().find_map(Result::err).unwrap().code(), "bad-image");
+        assert_eq!((none.next().is_none(), none.skipped().records), (true, LEN as u64));
     }
 
     #[test]

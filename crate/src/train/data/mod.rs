@@ -42,7 +42,7 @@ pub use augment::{Augment, Crop, Operation, RandomAugment};
 pub use concat::Concat;
 pub use files::{FileOptions, expand};
 pub use folder::PictureFolder;
-pub use loader::{Context, Loaded, Loader, LoaderOptions, Reason, Skipped};
+pub use loader::{Context, Loaded, Loader, LoaderOptions, Reason, Skipped, Steps};
 pub use noise::{Noise, NoiseKind, WebScenes, WebText};
 pub use order::{Order, Position, Share};
 pub use record::{Dialogue, Question, Record, Round, Statement, Texts};

@@ -27,6 +27,20 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// Where a reader stands that has read so many records from the very start on, whether they were
+    /// of use or not: what a run that counts its steps needs to find its place again.
+    ///
+    /// # Panics
+    /// When there is not a record for each rank.
+    pub fn after(records: u64, order: &Order, share: Share) -> Self {
+        let ranks = share.ranks as u64;
+        let an_epoch = order.len / ranks;
+        assert!(an_epoch > 0, "{} records for {ranks} ranks", order.len);
+        Self { epoch: records / an_epoch, offset: records % an_epoch * ranks }
+    }
+}
+
 /// Which of several readers of one order this is: rank `rank` of `ranks` reads every `ranks`-th record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
@@ -388,6 +402,20 @@ mod tests {
                     let from = serde_json::from_str(&text).unwrap();
                     let mut resumed = Walk::new(order.clone(), share, from).unwrap();
                     assert_eq!(resumed.next(), whole.next());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_of_records_is_a_position() {
+        for order in orders() {
+            for share in [Share::ALL, Share { rank: 2, ranks: 4 }] {
+                let mut walk = Walk::new(order.clone(), share, Position::default()).unwrap();
+                for count in 0..90 {
+                    let from = Position::after(count, &order, share);
+                    let mut found = Walk::new(order.clone(), share, from).unwrap();
+                    assert_eq!(found.next(), walk.next());
                 }
             }
         }

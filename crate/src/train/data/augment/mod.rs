@@ -9,6 +9,7 @@ use image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 
 use crate::image::resize_bicubic;
+use crate::train::data::Record;
 use crate::train::random::Random;
 use crate::{Error, ErrorKind, Result};
 pub use operations::{Operation, RandomAugment};
@@ -92,6 +93,13 @@ impl Augment {
         match &self.operations {
             Some(operations) => operations.apply(picture, random),
             None => picture,
+        }
+    }
+
+    /// Augments every picture of a record by itself, each then `size` x `size`.
+    pub fn apply_to(&self, record: &mut Record, size: u32, random: &mut Random) {
+        for picture in record.images.iter_mut().filter(|picture| !picture.is_empty()) {
+            *picture = self.apply(picture, size, random);
         }
     }
 }

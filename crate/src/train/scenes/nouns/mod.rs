@@ -46,7 +46,7 @@ const fn noun(one: &'static str, many: &'static str, icon: &'static str) -> Noun
 }
 
 /// The nouns of the larger world: those of the smaller one, then the others.
-pub const NOUNS_V1: [Noun; 360] = {
+pub static NOUNS_V1: [Noun; 360] = {
     let mut all = [NOUNS[0]; 360];
     let mut i = 0;
     while i < all.len() {
