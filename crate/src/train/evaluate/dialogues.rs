@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::examples::{Examples, Left, OnExample, one_picture};
 use super::ranked::Ranked;
-use crate::Result;
 use crate::generate::Control;
-use crate::tasks::{DialogueOptions, Session, Turn};
+use crate::tasks::{DialogueOptions, Session, Task, Turn};
 use crate::train::data::Record;
+use crate::{Error, ErrorKind, Result};
 
 /// Dialogues.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,14 +24,15 @@ pub struct DialogueReport {
 /// as placed behind all of them.
 ///
 /// # Errors
-/// [`ErrorKind::TaskUnsupported`](crate::ErrorKind::TaskUnsupported) without a network that can,
-/// [`ErrorKind::BadOption`](crate::ErrorKind::BadOption) when no example has a dialogue with candidates,
-/// [`ErrorKind::Aborted`](crate::ErrorKind::Aborted) when told to stop, and what the device fails with.
+/// [`ErrorKind::TaskUnsupported`] without a network that can,
+/// [`ErrorKind::BadOption`] when no example has a dialogue with candidates,
+/// [`ErrorKind::Aborted`] when told to stop, and what the device fails with.
 pub async fn dialogues(
     session: &Session,
     examples: &Examples<'_>,
     on_example: OnExample<'_>,
 ) -> Result<DialogueReport> {
+    session.part(Task::Itm)?;
     let lacks = |record: &Record| {
         let rounds = record.texts.dialogue.iter().flat_map(|dialogue| &dialogue.rounds);
         let has = rounds.into_iter().any(|round| !round.candidates.is_empty());
@@ -62,6 +63,9 @@ pub async fn dialogues(
             }
         }
         examples.tell(on_example, index + 1)?;
+    }
+    if ranks.is_empty() {
+        return Err(Error::new(ErrorKind::BadOption, "no example has a dialogue with candidates"));
     }
     Ok(DialogueReport { ranks: Ranked::of(&ranks)?, left })
 }

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::examples::{Examples, Left, OnExample, one_picture};
-use crate::Result;
 use crate::generate::Control;
 use crate::tasks::{Convention, Head, MatchOptions, Nlvr2Options, Session, Task};
 use crate::train::data::Record;
 use crate::train::metrics::accuracy::{Accuracy, hard_negatives as preferred};
+use crate::{Error, ErrorKind, Result};
 
 /// NLVR2: statements about two pictures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,13 +26,14 @@ pub struct StatementReport {
 /// Judges every statement of every pair of pictures.
 ///
 /// # Errors
-/// [`ErrorKind::TaskUnsupported`](crate::ErrorKind::TaskUnsupported) without a network for NLVR2,
-/// [`ErrorKind::Aborted`](crate::ErrorKind::Aborted) when told to stop, and what the device fails with.
+/// [`ErrorKind::TaskUnsupported`] without a network for NLVR2, [`ErrorKind::BadOption`] when no example has
+/// two pictures and a statement, [`ErrorKind::Aborted`] when told to stop, and what the device fails with.
 pub async fn statements(
     session: &Session,
     examples: &Examples<'_>,
     on_example: OnExample<'_>,
 ) -> Result<StatementReport> {
+    session.part(Task::Nlvr2)?;
     let lacks = |record: &Record| match (record.images.len(), record.texts.statements.is_empty()) {
         (2, false) => None,
         (2, true) => Some("no statement"),
@@ -83,8 +84,8 @@ pub struct NegativeReport {
 /// mistake.
 ///
 /// # Errors
-/// [`ErrorKind::TaskUnsupported`](crate::ErrorKind::TaskUnsupported) without a network for ITM,
-/// [`ErrorKind::Aborted`](crate::ErrorKind::Aborted) when told to stop, and what the device fails with.
+/// [`ErrorKind::TaskUnsupported`] without a network for ITM, [`ErrorKind::BadOption`] when no example has a
+/// caption with a hard negative, [`ErrorKind::Aborted`] when told to stop, and what the device fails with.
 pub async fn hard_negatives(
     session: &Session,
     examples: &Examples<'_>,
@@ -94,6 +95,7 @@ pub async fn hard_negatives(
         let has = !record.texts.captions.is_empty() && !record.texts.hard_negatives.is_empty();
         one_picture(record).or((!has).then_some("no caption with a hard negative"))
     };
+    session.part(Task::Itm)?;
     let contrast = session.part(Task::Itc).is_ok();
     let heads = if contrast { vec![Head::Itm, Head::Itc] } else { vec![Head::Itm] };
     let (mut pairs, mut by_contrast) = (Vec::new(), Vec::new());
@@ -125,6 +127,9 @@ pub async fn hard_negatives(
             }
         }
         examples.tell(on_example, end)?;
+    }
+    if pairs.is_empty() {
+        return Err(Error::new(ErrorKind::BadOption, "no example has a caption with a hard negative"));
     }
     Ok(NegativeReport {
         pairs: preferred(pairs),

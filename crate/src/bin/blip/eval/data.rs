@@ -10,7 +10,7 @@ use blip_web::train::data::{
 };
 use blip_web::train::scenes::{SceneWorld, Split, World};
 use blip_web::{Error, ErrorKind};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 /// The two worlds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,7 +22,8 @@ enum WorldName {
 }
 
 #[derive(Args)]
-#[group(id = "source", required = true, args = ["scenes", "shards", "coco", "folder"])]
+#[group(skip)]
+#[command(group(ArgGroup::new("source").required(true).args(["scenes", "shards", "coco", "folder"])))]
 pub(super) struct Data {
     /// Composed scenes, drawn with the `@iconify-json` folder of an npm installation.
     #[arg(long, value_name = "ICONS", help_heading = "Data")]
@@ -36,9 +37,9 @@ pub(super) struct Data {
     /// Scenes of the training split, instead of held-out ones.
     #[arg(long, requires = "scenes", help_heading = "Data")]
     train_split: bool,
-    /// Seed of the split.
+    /// Seed of the scenes.
     #[arg(long, default_value_t = 0, requires = "scenes", help_heading = "Data")]
-    seed: u64,
+    scene_seed: u64,
     /// Tar shards: files, folders of them, or patterns such as `test/{000..009}.tar`.
     #[arg(long, num_args = 1.., value_name = "PATTERN", help_heading = "Data")]
     shards: Vec<String>,
@@ -94,7 +95,7 @@ impl Data {
             });
             let split = if self.train_split { Split::Train } else { Split::HeldOut };
             let count = limit.unwrap_or(SCENES);
-            let scenes = |kind| SceneDataset::new(Arc::clone(&world), split, self.seed, 0, count, kind);
+            let scenes = |kind| SceneDataset::new(Arc::clone(&world), split, self.scene_seed, 0, count, kind);
             let pairs: Box<dyn Dataset> = Box::new(scenes(SceneKind::Pair)?);
             return Ok(Source { single: Box::new(scenes(SceneKind::Single)?), pairs: Some(pairs), limit });
         }
