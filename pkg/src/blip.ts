@@ -1,7 +1,7 @@
 /** The class a page works with. */
 /// <reference lib="esnext.disposable" preserve="true" />
 
-import { baseAddress } from "./address.js";
+import { baseAddress } from "./location.js";
 import type { CachedModel } from "./cache.js";
 import { type Call as TaskCall, encodeAll, type ImageInput, type Images, isList, runAll, runTexts } from "./calls.js";
 import { inlineChannel, workerChannel } from "./channel.js";

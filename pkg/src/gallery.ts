@@ -1,7 +1,7 @@
 /** Galleries: pictures that are kept in the browser, and found by words or by a picture. */
 
 import { abortable } from "./abort.js";
-import { baseAddress } from "./address.js";
+import { baseAddress } from "./location.js";
 import type { Blip } from "./blip.js";
 import type { ImageInput } from "./calls.js";
 import type { Client } from "./client.js";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { baseAddress } from "../dist/address.js";
+import { baseAddress } from "../dist/location.js";
 import { resolveModel } from "../dist/sources.js";
 import { serveModel } from "./fake-engine.mjs";
 import { create } from "./instance.mjs";
@@ -40,8 +40,8 @@ test("addresses are relative to the page, and in a worker to its script", () => 
   assert.equal(at({ document: { baseURI: PAGE }, location: { href: "https://other.test/" } }), PAGE);
   assert.equal(at({ location: script }), script.href);
   assert.equal(at({ location: { ...script, href: "blob:https://page.test/0-1" } }), "https://page.test/");
-  assert.match(at({ location: { href: "data:text/javascript,0", origin: "null" } }), /dist\/address\.js$/);
-  assert.match(at({}), /dist\/address\.js$/);
+  assert.match(at({ location: { href: "data:text/javascript,0", origin: "null" } }), /dist\/location\.js$/);
+  assert.match(at({}), /dist\/location\.js$/);
 });
 
 test("`create` in a worker takes them so", async () => {

@@ -8,9 +8,9 @@ use blip_tests::on_every_device;
 use blip_tests::place::Place;
 use blip_web::device::{OpenDevice, block_on};
 use blip_web::generate::{Control, generate};
-use blip_web::model::{Blip, Grounding, KvCache, TextMode, cosine, interpolate_positions};
+use blip_web::model::{Blip, Grounding, KvCache, TextMode, cosine, integers, interpolate_positions};
 use blip_web::tasks::ModelDecoder;
-use blip_web::train::loss::lm_loss;
+use blip_web::train::loss::{Targets, smoothed_cross_entropy};
 use blip_web::weights;
 use burn::tensor::{DType, Device, Tensor};
 
@@ -167,9 +167,10 @@ fn logits_and_losses_of_a_tied_head_agree(on: &On) {
         for (smoothing, expected) in [(0.0, case.loss), (0.1, case.smoothed_loss)] {
             let Some(expected) = expected else { continue };
             let logits = lm_logits(&model, &corpus, case, on);
-            let none = Tensor::<2>::zeros([case.ids.len(), case.ids[0].len()], &on.device).bool();
-            let ignored = case.pads(&on.device).map_or(none, |pads| pads.not_equal_elem(0));
-            let loss = values(lm_loss(logits, case.ids(&on.device), ignored, smoothing));
+            let [batch, seq, vocab] = logits.dims();
+            let targets = targets(case, &on.device);
+            let logits = logits.reshape([batch * seq, vocab]).select(0, targets.rows.clone());
+            let loss = values(smoothed_cross_entropy(logits, &targets, smoothing));
             let mut report = Report::default();
             report.close(&format!("{} loss {smoothing}", case.name), &loss, &[expected], on.tolerance);
             report.finish();
@@ -177,6 +178,23 @@ fn logits_and_losses_of_a_tied_head_agree(on: &On) {
         }
     }
     assert_eq!(losses, 2);
+}
+
+/// What every position of a case predicts, padding left out, as a mean.
+fn targets(case: &TextCase, device: &Device) -> Targets {
+    let seq = case.ids[0].len();
+    let counted: Vec<(usize, usize)> = (0..case.ids.len())
+        .flat_map(|row| (1..seq).map(move |place| (row, place)))
+        .filter(|(row, place)| case.mask[*row][*place] != 0)
+        .collect();
+    let count = counted.len();
+    let rows = counted.iter().map(|(row, place)| (row * seq + place - 1) as i32).collect();
+    let tokens = counted.iter().map(|(row, place)| case.ids[*row][*place] as i32).collect();
+    Targets {
+        rows: integers(rows, [count], device),
+        tokens: integers(tokens, [count], device),
+        weights: Tensor::ones([count], device) / count as f64,
+    }
 }
 
 fn logits_of_a_head_with_its_own_matrix_agree(on: &On) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use blip_web::config::BlipConfig;
+use blip_web::hub::{manifest_in, open_checkpoint};
 use blip_web::model::{Blip, DecoderNetwork, Networks};
 use blip_web::tokenizer::Tokenizer;
 use blip_web::train::contrast::Contrast;
@@ -21,7 +22,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::source::{manifest_in, open_checkpoint, read};
+use super::super::source::read;
 use super::Stage;
 
 /// The `[model]` of a config file.
