@@ -18,7 +18,6 @@ use blip_web::train::engine::{
 use blip_web::train::objectives::{
     Captioning, DialogueRanking, Nlvr2, Objective, Pretraining, Retrieval, Vqa,
 };
-use blip_web::train::schedule::Schedule;
 use blip_web::weights::{Precision, Quantisation, named_tensors};
 use burn::tensor::Device;
 use clap::{Args, Subcommand};
@@ -344,6 +343,7 @@ fn known_words(known: &blip_web::train::scenes::Knowledge) -> serde_json::Value 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blip_web::train::schedule::Schedule;
 
     #[test]
     fn the_defaults_of_every_stage_survive_their_own_file() {
