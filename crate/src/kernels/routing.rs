@@ -10,6 +10,8 @@ use burn::tensor::{Device, Int, Tensor};
 
 #[cfg(not(target_family = "wasm"))]
 use super::composed;
+#[cfg(feature = "train")]
+use super::contract::Normed;
 use super::contract::{
     AdvanceSpec, AttentionSpec, EmbedSpec, Kernels, LinearSpec, MatrixTensors, StepAttentionSpec,
 };
@@ -91,6 +93,12 @@ pub fn linear(
     residual: Option<Tensor<2>>,
     spec: LinearSpec,
 ) -> Tensor<2> {
+    #[cfg(feature = "train")]
+    if let (MatrixView::Float(weight), Normed::Neither) = (&matrix, spec.normed)
+        && let Some(found) = super::cpu::trained::linear(&x, weight, bias.as_ref(), residual.as_ref(), spec)
+    {
+        return found;
+    }
     routed!(
         x.device(),
         B => raise::<B, _>(B::linear(
@@ -107,6 +115,10 @@ pub fn linear(
 
 /// See [`Kernels::layer_norm`].
 pub fn layer_norm(x: Tensor<2>, norm: Tensor<2>, epsilon: f32) -> Tensor<2> {
+    #[cfg(feature = "train")]
+    if let Some(found) = super::cpu::trained::layer_norm(&x, &norm, epsilon) {
+        return found;
+    }
     let [rows, width] = x.dims();
     routed!(
         x.device(),
@@ -128,6 +140,10 @@ pub fn attention(
     pads: Option<Tensor<2, Int>>,
     spec: AttentionSpec,
 ) -> Tensor<2> {
+    #[cfg(feature = "train")]
+    if let Some(found) = super::cpu::trained::attention(&q, &kv, pads.as_ref(), None, spec) {
+        return found;
+    }
     routed!(
         q.device(),
         B => raise::<B, _>(B::attention(float::<B, _>(q), float::<B, _>(kv), pads.map(int::<B, _>), spec)),

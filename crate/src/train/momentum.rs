@@ -2,8 +2,8 @@
 //! averaged weights that evaluation may use (paper §3.2, spec §7.1).
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::Tensor;
 use burn::tensor::container::TensorContainer;
+use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 
 use crate::model::Blip;
 
@@ -13,6 +13,24 @@ use crate::model::Blip;
 pub fn copy_for_features(model: &Blip) -> Blip {
     let copy = model.valid();
     Blip { text_decoder: None, lm: None, itm: None, nlvr2: None, ..copy }
+}
+
+/// The copy among the tensors of a graph on `device`, as constants: it then computes as its model does.
+#[must_use]
+pub fn among_constants(copy: &Blip, device: &Device) -> Blip {
+    copy.clone().map(&mut Constants(device.gradient_checkpointing_strategy()))
+}
+
+struct Constants(Option<GradientCheckpointingStrategy>);
+
+impl ModuleMapper for Constants {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let strategy = self.0;
+        param.map(|value| match strategy {
+            Some(strategy) => value.autodiff().with_gradient_checkpointing_strategy(strategy),
+            None => value,
+        })
+    }
 }
 
 /// `copy ← momentum·copy + (1 − momentum)·model`, for every parameter of the copy.
@@ -56,7 +74,6 @@ mod tests {
     use crate::device::block_on;
     use crate::kernels::read_floats;
     use crate::train::contrast::Contrast;
-    use burn::tensor::Device;
 
     fn value(module: &Contrast) -> f32 {
         block_on(read_floats(module.temperature().inner())).unwrap()[0]

@@ -9,6 +9,7 @@
 //! | `step_attention` | a decoding step: into the cache, then a sweep |
 //! | `norm`, `gather`, `choose` | LayerNorm, embeddings, the choice of tokens |
 //! | `flex` | tensors in and out |
+//! | `trained` | the operations of training, with their derivatives (feature `train`) |
 
 mod activations;
 mod attention;
@@ -31,6 +32,8 @@ mod step_attention;
 mod sweep;
 mod threads;
 mod tiles;
+#[cfg(feature = "train")]
+pub(in crate::kernels) mod trained;
 
 #[cfg(test)]
 mod attention_tests;

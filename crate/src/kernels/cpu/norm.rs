@@ -83,7 +83,7 @@ impl Kernel for Normalise<'_> {
 
 /// Sum of all elements.
 #[inline(always)]
-fn sum<S: Isa>(simd: S, x: &[f32]) -> f32 {
+pub(super) fn sum<S: Isa>(simd: S, x: &[f32]) -> f32 {
     // Four sums, so that none waits for the last addition.
     let mut sums = [simd.zero(); 4];
     let mut blocks = x.chunks_exact(4 * S::LANES);
@@ -99,7 +99,7 @@ fn sum<S: Isa>(simd: S, x: &[f32]) -> f32 {
 
 /// Sum of `(x - middle)²` over all elements.
 #[inline(always)]
-fn sum_of_squares<S: Isa>(simd: S, x: &[f32], middle: f32) -> f32 {
+pub(super) fn sum_of_squares<S: Isa>(simd: S, x: &[f32], middle: f32) -> f32 {
     let lanes = simd.splat(middle);
     let mut sums = [simd.zero(); 4];
     let mut blocks = x.chunks_exact(4 * S::LANES);

@@ -44,6 +44,17 @@ impl<'a, T> Shared<'a, T> {
         Self { first: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
+    /// Where `range` of the slice begins, for whoever writes only some of it.
+    ///
+    /// # Panics
+    /// If the slice ends before.
+    #[cfg(feature = "train")]
+    pub fn pointer(&self, range: Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        // SAFETY: within the slice, or right behind it.
+        unsafe { self.first.add(range.start) }
+    }
+
     /// `range` of the slice.
     ///
     /// # Panics

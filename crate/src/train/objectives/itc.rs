@@ -104,6 +104,14 @@ pub fn features(model: &Blip, tokens: Tensor<3>, texts: Texts) -> Features {
     Features { images: itc.image_features(tokens), texts: itc.text_features(states) }
 }
 
+impl Features {
+    /// Outside any graph.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self { images: self.images.inner(), texts: self.texts.inner() }
+    }
+}
+
 /// `[rows, columns]`, 1 where both are equal.
 fn diagonal(rows: usize, columns: usize, device: &Device) -> Tensor<2> {
     let values = (0..rows * columns).map(|i| if i / columns == i % columns { 1.0f32 } else { 0.0 });

@@ -7,6 +7,7 @@ use super::{Learner, Losses, NETWORKS, Objective, Pass};
 use crate::Result;
 use crate::model::Grounding;
 use crate::train::batch::{Pairs, TaskTokens};
+use crate::train::momentum::among_constants;
 use crate::train::negatives::Rule;
 
 /// The three objectives of pre-training, equally weighted.
@@ -36,11 +37,10 @@ impl Objective for Pretraining {
 
         let tokens = model.vision.forward(pixels.clone());
         let student = features(model, tokens.clone(), texts.on(device, cls));
-        let plain = device.clone().inner();
         let teacher = {
-            let momentum = &memory.momentum;
-            let tokens = momentum.vision.forward(pixels.inner());
-            features(momentum, tokens, texts.on(&plain, cls))
+            let momentum = among_constants(&memory.momentum, device);
+            let tokens = momentum.vision.forward(pixels);
+            features(&momentum, tokens, texts.on(device, cls)).detached()
         };
         let contrasted = contrast(&student, &teacher, &memory.queues, temperature, pass.softness, None);
 

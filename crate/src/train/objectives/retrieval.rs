@@ -6,6 +6,7 @@ use super::itm::{Negatives, matching};
 use super::{Learner, Losses, NETWORKS, Objective, Pass};
 use crate::Result;
 use crate::train::batch::{Pairs, TaskTokens};
+use crate::train::momentum::among_constants;
 use crate::train::negatives::{Images, Rule};
 
 /// Contrast and matching, equally weighted.
@@ -32,13 +33,12 @@ impl Objective for Retrieval {
 
         let tokens = model.vision.forward(pixels.clone());
         let student = features(model, tokens.clone(), texts.on(device, cls));
-        let plain = device.clone().inner();
         let teacher = {
-            let momentum = &memory.momentum;
-            let tokens = momentum.vision.forward(pixels.inner());
-            features(momentum, tokens, texts.on(&plain, cls))
+            let momentum = among_constants(&memory.momentum, device);
+            let tokens = momentum.vision.forward(pixels);
+            features(&momentum, tokens, texts.on(device, cls)).detached()
         };
-        let truth = matches(&ids, &memory.queues, &plain);
+        let truth = matches(&ids, &memory.queues, &device.clone().inner());
         let contrasted =
             contrast(&student, &teacher, &memory.queues, temperature.clone(), pass.softness, Some(truth));
 
