@@ -12,9 +12,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 
 use super::super::super::contract::AttentionSpec;
+use super::super::exp::{HIDDEN, weigh};
 use super::super::isa::{Isa, Kernel, dispatch};
 use super::super::threads::{Shared, split};
-use super::super::exp::{HIDDEN, weigh};
 use super::flat::{floats, tensor};
 use super::product::{Plane, product_among, product_into};
 use super::{Tracked, settled};
@@ -36,7 +36,9 @@ struct Readers(Vec<Vec<usize>>);
 
 impl Readers {
     fn new(places: Option<&[u32]>, spec: &AttentionSpec) -> Self {
-        let Some(places) = places else { return Self((0..spec.batch).map(|sequence| vec![sequence]).collect()) };
+        let Some(places) = places else {
+            return Self((0..spec.batch).map(|sequence| vec![sequence]).collect());
+        };
         let mut readers = vec![Vec::new(); spec.kv_batch];
         for (sequence, place) in places.iter().enumerate() {
             readers[*place as usize].push(sequence);
@@ -196,10 +198,8 @@ fn forward(
         let k = Plane::rows(&kv[span(head.key(), keys, spec.kv_stride, head_dim)], spec.kv_stride);
         let v = Plane::rows(&kv[span(head.value(), keys, spec.kv_stride, head_dim)], spec.kv_stride);
         for sequence in readers {
-            let q = Plane::rows(
-                &q[span(head.query(*sequence), queries, spec.q_stride, head_dim)],
-                spec.q_stride,
-            );
+            let q =
+                Plane::rows(&q[span(head.query(*sequence), queries, spec.q_stride, head_dim)], spec.q_stride);
             // SAFETY: the shares of this head in this sequence are nobody else's.
             let shares = unsafe { all_shares.part(head.shares(*sequence)) };
             product_into((queries, keys, head_dim), (&mut *shares, keys), false, q, k.transposed(), factor);

@@ -1,8 +1,8 @@
 //! Walks through rows, on lanes of SIMD.
 
-use super::super::isa::{Isa, Kernel, dispatch};
 use super::super::exp::exp2;
 use super::super::gelu::gelu;
+use super::super::isa::{Isa, Kernel, dispatch};
 
 /// Adds every row of `x` to `sum`.
 pub(super) fn add_rows(x: &[f32], sum: &mut [f32]) {
@@ -100,7 +100,7 @@ fn slope<S: Isa>(simd: S, x: S::F) -> S::F {
     let near = simd.splat(1e-2);
     let safe = simd.pick_lt(size, near, simd.splat(1.0), x);
     let quotient = simd.div(gelu(simd, safe), safe);
-    const DENSITY: f32 = 0.398_942_28;
+    const DENSITY: f32 = 0.398_942_3;
     let cube = simd.mul(simd.mul(x, x), simd.mul(x, simd.splat(-DENSITY / 6.0)));
     let series = simd.add(simd.fma(x, simd.splat(DENSITY), simd.splat(0.5)), cube);
     let distribution = simd.pick_lt(size, near, series, quotient);

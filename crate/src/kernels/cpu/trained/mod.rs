@@ -8,14 +8,16 @@
 
 mod attention;
 mod flat;
-mod linear;
 mod lanes;
+mod linear;
 mod norm;
 mod product;
 
+use burn::backend::autodiff::checkpoint::strategy::{
+    BalancedCheckpointing, CheckpointStrategy, NoCheckpointing,
+};
 use burn::backend::{Autodiff, DispatchDevice, DispatchKindConversion, DispatchTensor, Flex};
 use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn_flex::FlexTensor;
 
 use super::super::contract::{Activation, AttentionSpec, LinearSpec};

@@ -47,8 +47,7 @@ impl Backward<Flex, 2> for LayerNorm {
         let gradient = settled(grads.consume::<Flex>(&ops.node));
         let State { x, norm, rows } = ops.state;
         let shape = x.layout().shape().clone();
-        let back =
-            Back { x: floats(&x), norm: floats(&norm), rows: &rows, gradient: floats(&gradient) };
+        let back = Back { x: floats(&x), norm: floats(&norm), rows: &rows, gradient: floats(&gradient) };
         let (of_x, of_norm) = dispatch(back);
         let [x_node, norm_node] = ops.parents;
         if let Some(node) = x_node {

@@ -74,8 +74,7 @@ fn the_linear_layer_is_its_composition() {
             let others = (again(&x), again(&weight), bias.as_ref().map(again), residual.as_ref().map(again));
             let (x2, weight2, bias2, residual2) = others;
             let matrix = MatrixView::Float(weight2.clone());
-            let expected =
-                composed::linear(x2.clone(), matrix, bias2.clone(), None, residual2.clone(), spec);
+            let expected = composed::linear(x2.clone(), matrix, bias2.clone(), None, residual2.clone(), spec);
             close("values", got.clone(), expected.clone());
             let (found, wanted) = (mixed(got).backward(), mixed(expected).backward());
             close("x", x.grad(&found).unwrap(), x2.grad(&wanted).unwrap());
@@ -165,6 +164,7 @@ fn several_texts_that_look_at_one_image_add_up() {
 
 /// The last keys of every other sequence are padding.
 fn pads(batch: usize, keys: usize) -> Tensor<2, Int> {
-    let flags: Vec<i32> = (0..batch * keys).map(|i| i32::from(i / keys % 2 == 1 && i % keys > keys / 2)).collect();
+    let flags: Vec<i32> =
+        (0..batch * keys).map(|i| i32::from(i / keys % 2 == 1 && i % keys > keys / 2)).collect();
     Tensor::from_data(TensorData::new(flags, [batch, keys]), &graph())
 }
