@@ -15,11 +15,12 @@ struct Boundary {
 const BOUNDARIES: &[Boundary] = &[
     Boundary {
         words: &[".into_data()", ".to_data()", ".into_scalar()", ".into_data_async()", "try_into_data"],
-        // `device` reads through `kernels/transfer`; what `composed` does, no browser does.
+        // `device` reads through `kernels/transfer`; what `composed` and `trained` do, no browser does.
         owners: &[
             "device",
             "kernels/transfer",
             "kernels/cpu/flex",
+            "kernels/cpu/trained",
             "kernels/composed",
             "train",
             "weights",
