@@ -75,7 +75,8 @@ mod tests {
         let dialogue = Dialogue { caption: "A car.".to_owned(), rounds: vec![round] };
         let records = [record("a", 1, Texts { dialogue: Some(dialogue), ..Texts::default() })];
         let batch = Dialogues::of(&records, &preparation(), &(), &mut draw()).unwrap();
-        assert_eq!(batch.captions.rows, [[2, 4, 6, 3]]);
+        // The full stop is read as well: dialogues are not cleaned.
+        assert_eq!(batch.captions.rows, [[2, 4, 6, 1, 3]]);
         let enc = preparation().tokenizer.enc();
         assert_eq!(batch.texts.rows, [[enc, 11, 12, 5, 16, 13, 3], [enc, 11, 12, 5, 16, 14, 3]]);
         assert_eq!(batch.labels(), [1, 0]);
