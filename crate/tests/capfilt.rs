@@ -373,6 +373,34 @@ fn damaged_records_are_skipped_with_their_reasons() {
 }
 
 #[test]
+fn captions_may_stand_in_text_files_beside_foreign_json() {
+    let folder = scratch("foreign");
+    let web = folder.join("web");
+    fs::create_dir_all(&web).unwrap();
+    let files: Vec<_> = (0..3)
+        .flat_map(|nth| {
+            [
+                (format!("{nth}.json"), br#"{"url":"https://a.example","width":32}"#.to_vec()),
+                (format!("{nth}.png"), picture(nth)),
+                (format!("{nth}.txt"), b"a dog\n".to_vec()),
+            ]
+        })
+        .collect();
+    fs::write(web.join("a.tar"), tar(&files)).unwrap();
+    let [captions, without] = ["captions", "without"].map(|name| folder.join(name));
+    assert!(said(&run(&caption(&web, &without))).contains("3 records skipped"));
+    said(&run(&[&caption(&web, &captions)[..], &["--skip-json"]].concat()));
+    assert_eq!(lines(&captions.join("a.captions.jsonl")).len(), 3);
+    let out = folder.join("out");
+    let base = ["capfilt", "assemble", "--shards", text(&web), "--captions", text(&captions)];
+    let further = ["--mode", "captioner", "--together", "--skip-json", "--out", text(&out)];
+    said(&run(&[&base[..], &further].concat()));
+    let records = captions_in(&out.join("a.tar"));
+    assert!(records.len() == 3 && records.iter().all(|(_, captions)| captions[0] == "a dog"), "{records:?}");
+    assert!(records.iter().all(|(_, captions)| captions.len() == 2), "{records:?}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_anything_is_done() {
     let folder = scratch("refused");
     let (web, out) = (web(&folder, 1, 1), folder.join("out"));

@@ -179,9 +179,9 @@ impl Caption {
     }
 
     fn search(&self) -> GenerateConfig {
-        let (seed, top_k, top_p, num_beams) = (self.seed, self.top_k, self.top_p, self.beams);
+        let (top_k, top_p, num_beams) = (self.top_k, self.top_p, self.beams);
         let base = match self.decoding {
-            Decoding::Nucleus => GenerateConfig { top_k, top_p, ..GenerateConfig::nucleus(seed) },
+            Decoding::Nucleus => GenerateConfig { top_k, top_p, ..GenerateConfig::nucleus(0) },
             Decoding::Beam => GenerateConfig { num_beams, ..GenerateConfig::coco() },
         };
         GenerateConfig {

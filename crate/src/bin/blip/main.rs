@@ -13,6 +13,8 @@ mod inspect;
 mod network;
 mod probe;
 #[cfg(feature = "train")]
+mod scene_shards;
+#[cfg(feature = "train")]
 mod scenes;
 mod source;
 mod tasks;

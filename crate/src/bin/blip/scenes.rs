@@ -11,12 +11,15 @@ use blip_web::train::scenes::{SceneWorld, Split};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::scene_shards;
 use super::source::{DeviceName, open_session};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Write the first scenes of the held-out split as PNG, with `samples.json`.
     Samples(Samples),
+    /// Write scenes as tar shards, with their captions or with what the web would say.
+    Shards(scene_shards::Arguments),
     /// Caption held-out scenes and print the share of exact captions as JSON.
     Evaluate(Evaluate),
 }
@@ -65,6 +68,7 @@ pub(crate) struct Evaluate {
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Samples(arguments) => samples(arguments),
+        Command::Shards(arguments) => scene_shards::run(arguments),
         Command::Evaluate(arguments) => evaluate(arguments),
     }
 }

@@ -8,18 +8,11 @@ use blip_web::image::ImageOptions;
 use blip_web::train::data::{
     Annotations, Dataset, FileOptions, PictureFolder, SceneDataset, SceneKind, ShardSet, expand,
 };
-use blip_web::train::scenes::{SceneWorld, Split, World};
+use blip_web::train::scenes::{SceneWorld, Split};
 use blip_web::{Error, ErrorKind};
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 
-/// The two worlds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WorldName {
-    /// 64 nouns on a grid.
-    V0,
-    /// 360 nouns, anywhere.
-    V1,
-}
+use super::super::scene_shards::WorldName;
 
 #[derive(Args)]
 #[group(skip)]
@@ -85,13 +78,9 @@ impl Data {
         let files = FileOptions::default();
         let one = |single: Box<dyn Dataset>| Source { single, pairs: None, limit };
         if let Some(icons) = &self.scenes {
-            let world = match self.world {
-                WorldName::V0 => World::V0,
-                WorldName::V1 => World::V1,
-            };
             let world = Arc::new(match &self.unseen {
-                None => SceneWorld::of(world, icons)?,
-                Some(pictures) => SceneWorld::unseen(world, icons, pictures)?,
+                None => SceneWorld::of(self.world.into(), icons)?,
+                Some(pictures) => SceneWorld::unseen(self.world.into(), icons, pictures)?,
             });
             let split = if self.train_split { Split::Train } else { Split::HeldOut };
             let count = limit.unwrap_or(SCENES);

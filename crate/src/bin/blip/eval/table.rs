@@ -7,7 +7,7 @@ type Row = (&'static str, &'static str, &'static str, f64);
 
 const ROWS: &[Row] = &[
     ("caption", "exact, %", "/exact", 100.0),
-    ("caption", "CIDEr, %", "/cider", 100.0),
+    ("caption", "CIDEr, x 100", "/cider", 100.0),
     ("caption", "ROUGE-L, %", "/rougeL", 100.0),
     ("caption", "BLEU-1, %", "/bleu/0", 100.0),
     ("caption", "BLEU-4, %", "/bleu/3", 100.0),
