@@ -79,15 +79,11 @@ fn valid<T: DeserializeOwned>(value: Value) -> Result<T> {
 fn read(text: &str) -> Value {
     let parsed: Option<BTreeMap<String, Value>> = toml::from_str(&format!("value = {text}")).ok();
     let value = parsed.and_then(|mut table| table.remove("value"));
-    value.unwrap_or_else(|| match text {
-        // TOML has no word for what is not there.
-        "none" => Value::Null,
-        text => Value::String(text.to_owned()),
-    })
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 /// Puts what is given over what there is, field by field. Another `kind` of something is another thing:
-/// nothing of the old one is kept.
+/// nothing of the old one is kept. The word `none` takes away whatever is no word itself.
 fn lay_over(
     value: &mut Value,
     given: Value,
@@ -116,7 +112,9 @@ fn lay_over(
         }
         (place, given) => {
             origins.insert(path.clone(), origin);
-            *place = given;
+            // TOML has no word for what is not there.
+            let nothing = given == "none" && !place.is_string();
+            *place = if nothing { Value::Null } else { given };
         }
     }
 }
@@ -154,6 +152,8 @@ mod tests {
         let sets = ["schedule.peak=2e-4".to_owned(), "contrast=none".to_owned()];
         let value = resolve(&Recipe::pretraining(), None, &sets).unwrap().value;
         assert!(matches!(value.schedule, Schedule::Epochs { peak: 2e-4, warmup: 3000, .. }));
+        assert_eq!(value.contrast, None);
+        let value = resolve(&Recipe::pretraining(), Some("contrast = \"none\""), &[]).unwrap().value;
         assert_eq!(value.contrast, None);
     }
 
