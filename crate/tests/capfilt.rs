@@ -149,7 +149,7 @@ fn captions_in(path: &Path) -> Vec<(String, Vec<String>)> {
 fn the_stages_make_a_new_training_set() {
     let folder = scratch("stages");
     let web = web(&folder, 2, 6);
-    let human = folder.join("human.tar");
+    let human = folder.join("pairs.tar");
     let pairs = [record("h1", 1, "a man near a tree"), record("h2", 2, "one red car")].concat();
     fs::write(&human, tar(&pairs)).unwrap();
     let [captions, decisions] = ["captions", "decisions"].map(|name| folder.join(name));
@@ -178,7 +178,7 @@ fn the_stages_make_a_new_training_set() {
         let fixed = ["capfilt", "assemble", "--shards", text(&web), "--human", text(&human)];
         let fixed = [&fixed[..], &["--mode", mode, "--out", text(&out)], further].concat();
         said(&run(&fixed));
-        assert_eq!(fs::read(out.join("human.tar")).unwrap(), fs::read(&human).unwrap(), "untouched");
+        assert_eq!(fs::read(out.join("human-pairs.tar")).unwrap(), fs::read(&human).unwrap(), "untouched");
         ["00000.tar", "00001.tar"].map(|name| captions_in(&out.join(name))).concat()
     };
     let none = assemble("none", &[]);

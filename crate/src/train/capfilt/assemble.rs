@@ -119,7 +119,9 @@ fn image_id(key: &str) -> u64 {
 
 impl Stage for Assembler {
     fn result_name(&self, shard: &Path) -> String {
-        file_name(shard)
+        let name = file_name(shard);
+        // Both sets may well number their shards from 0.
+        if self.human.contains(shard) { format!("human-{name}") } else { name }
     }
 
     fn made(&self, shard: &Path) -> Result<Made> {
