@@ -17,6 +17,8 @@ mod transfer;
 
 pub use contract::*;
 pub use place::{place, widen};
+#[cfg(feature = "train")]
+pub use routing::{Sight, attention_at};
 #[cfg(feature = "wgpu")]
 pub use routing::recorder;
 pub use routing::{
