@@ -181,6 +181,33 @@ fn every_measure_that_fits_is_taken_and_damage_is_counted() {
 }
 
 #[test]
+fn coco_and_folders_are_read_too() {
+    let folder = scratch("sources");
+    let model = three(&folder);
+    let pictures = folder.join("pictures");
+    fs::create_dir_all(&pictures).unwrap();
+    let ids = [3, 5, 8];
+    for id in ids {
+        fs::write(pictures.join(format!("{id}.png")), picture(id)).unwrap();
+        fs::write(pictures.join(format!("{id}.txt")), "a dog\na red dog\n").unwrap();
+    }
+    let coco = folder.join("captions.json");
+    let images: Vec<Value> =
+        ids.iter().map(|id| json!({"id": id, "file_name": format!("{id}.png")})).collect();
+    let caption = |id: &usize| json!({"id": 10 + id, "image_id": id, "caption": "A dog."});
+    let annotations: Vec<Value> = ids.iter().map(caption).collect();
+    fs::write(&coco, json!({"images": images, "annotations": annotations}).to_string()).unwrap();
+    for data in
+        [vec!["--coco", text(&coco), "--pictures", text(&pictures)], vec!["--folder", text(&pictures)]]
+    {
+        let base = ["eval", "--model", text(&model), "--measures", "caption,retrieval", "--json", "-"];
+        let report: Value = serde_json::from_str(&stdout(&blip(&[&base[..], &data].concat()))).unwrap();
+        assert_eq!(report["caption"]["exact"]["total"], 3, "{report}");
+        assert_eq!(report["retrieval"]["pictures"], 3);
+    }
+}
+
+#[test]
 fn statements_are_about_two_pictures() {
     let folder = scratch("statements");
     let model = folder.join("model");

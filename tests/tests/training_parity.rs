@@ -1,19 +1,20 @@
 //! Every loss and every gradient against a PyTorch twin in double precision (`fixtures/training`), the
 //! optimiser, the momentum networks, the queues, and ten steps of all of it.
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
-#![allow(clippy::print_stdout, reason = "a passing test shows how close it came")]
 
 use blip_tests::training::{Fixture, changes, difference, named, named_gradients, summary, with_values};
 use blip_web::model::{DecoderNetwork, Grounding, Networks};
+use blip_web::nn::Noise;
 use blip_web::train::batch::{
     Batch, HostImages, HostTexts, HostWeights, Preparation, Questions, Statements, TaskTokens,
 };
 use blip_web::train::contrast::Contrast;
 use blip_web::train::data::Record;
 use blip_web::train::draw::{Draw, Purpose};
-use blip_web::train::engine::{Adam, ContrastRecipe, Recipe, Trainer};
+use blip_web::train::engine::{Adam, ContrastRecipe, NoiseRecipe, Recipe, Trainer};
 use blip_web::train::momentum::{copy_for_features, follow};
 use blip_web::train::negatives::{Images, Rule};
+use blip_web::train::noise::PassNoise;
 use blip_web::train::objectives::itc::{self, contrast, features, matches};
 use blip_web::train::objectives::itm::{self, Negatives, matching};
 use blip_web::train::objectives::lm::{SMOOTHING, language};
@@ -144,9 +145,10 @@ fn contrast_and_its_gradients_are_the_twins() {
     let pixels = images(&fixture, 0, 4).on(&graph());
     let tokens = learner.blip.vision.forward(pixels.clone());
     same(&fixture, "itc.tokens", tokens.clone(), 1e-5);
-    let student = features(&learner.blip, tokens, texts.on(&graph(), TOKENS.cls));
+    let student = features(&learner.blip, tokens, texts.on(&graph(), TOKENS.cls), Noise::NONE);
     let teacher_tokens = memory.momentum.vision.forward(pixels.inner());
-    let teacher = features(&memory.momentum, teacher_tokens, texts.on(&Device::flex(), TOKENS.cls));
+    let teacher =
+        features(&memory.momentum, teacher_tokens, texts.on(&Device::flex(), TOKENS.cls), Noise::NONE);
     for (name, features) in [
         ("image_features", &student.images),
         ("text_features", &student.texts),
@@ -204,10 +206,11 @@ fn matching_and_its_gradients_are_the_twins() {
         Negatives { images: places(&case["negative_images"]), texts: places(&case["negative_texts"]) };
     let tokens = learner.blip.vision.forward(images(&fixture, 0, 4).on(&graph()));
     let kv = learner.blip.text_encoder.as_ref().unwrap().cross_kv(tokens);
-    let loss = matching(&learner.blip, &kv, &texts, &negatives, TOKENS.enc, &graph());
+    let loss = matching(&learner.blip, &kv, &texts, &negatives, (TOKENS.enc, Noise::NONE), &graph());
     close("itm", scalar(&loss), &case["loss"], LOSS);
     // The pairs that belong together are the first rows.
-    let positives = itm::logits(&learner.blip, texts, &Grounding::new(kv), TOKENS.enc, &graph());
+    let positives =
+        itm::logits(&learner.blip, texts, &Grounding::new(kv), (TOKENS.enc, Noise::NONE), &graph());
     let expected = fixture.values("itm.logits");
     for (got, expected) in floats(positives).iter().zip(&expected) {
         assert!((got - expected).abs() < 1e-5, "{got} {expected}");
@@ -226,7 +229,14 @@ fn language_modelling_and_its_gradients_are_the_twins() {
         let tokens = learner.blip.vision.forward(images(&fixture, 0, 4).on(&graph()));
         let grounding = Grounding::new(learner.blip.decoder().unwrap().cross_kv(tokens));
         let weights = texts.mean(prompt);
-        let loss = language(&learner.blip, &grounding, &texts, &weights, (TOKENS.dec, SMOOTHING), &graph());
+        let loss = language(
+            &learner.blip,
+            &grounding,
+            &texts,
+            &weights,
+            (TOKENS.dec, SMOOTHING, Noise::NONE),
+            &graph(),
+        );
         close(name, scalar(&loss), &case["loss"], LOSS);
         gradients(&fixture, kind, &format!("{name}.gradients"), &learner, loss);
     }
@@ -263,15 +273,22 @@ impl Objective for ToldPretraining {
         let Told { images, texts, negatives } = batch;
         let pixels = images.on(device);
         let tokens = model.vision.forward(pixels.clone());
-        let student = features(model, tokens.clone(), texts.on(device, TOKENS.cls));
+        let student = features(model, tokens.clone(), texts.on(device, TOKENS.cls), Noise::NONE);
         let teacher_tokens = memory.momentum.vision.forward(pixels.inner());
-        let teacher = features(&memory.momentum, teacher_tokens, texts.on(&Device::flex(), TOKENS.cls));
+        let teacher =
+            features(&memory.momentum, teacher_tokens, texts.on(&Device::flex(), TOKENS.cls), Noise::NONE);
         let temperature = learner.contrast.as_ref().unwrap().temperature();
         let itc = contrast(&student, &teacher, &memory.queues, temperature, pass.softness, None).loss;
         let kv = model.text_encoder.as_ref().unwrap().cross_kv(tokens);
-        let itm = matching(model, &kv, &texts, &negatives, TOKENS.enc, device);
-        let lm =
-            language(model, &Grounding::new(kv), &texts, &texts.mean(0), (TOKENS.dec, SMOOTHING), device);
+        let itm = matching(model, &kv, &texts, &negatives, (TOKENS.enc, Noise::NONE), device);
+        let lm = language(
+            model,
+            &Grounding::new(kv),
+            &texts,
+            &texts.mean(0),
+            (TOKENS.dec, SMOOTHING, Noise::NONE),
+            device,
+        );
         let fresh = itc::fresh(teacher, vec![0; texts.len()]);
         Ok(Losses { parts: vec![("itc", itc), ("itm", itm), ("lm", lm)], fresh: Some(fresh) })
     }
@@ -293,6 +310,7 @@ fn ten_steps_are_the_twins() {
             schedule,
             adam: Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.05 },
             contrast: Some(ContrastRecipe { queue: 12, momentum: 0.995, softness: 0.4, softness_epochs }),
+            noise: NoiseRecipe::default(),
             ..Recipe::pretraining()
         };
         let start = learner(&fixture, "pretrain");
@@ -355,9 +373,9 @@ fn retrieval_with_several_texts_an_image_is_the_twins() {
     let texts = rows(&fixture.cases["ids"]);
     let pixels = images(&fixture, 0, 4).on(&graph());
     let tokens = learner.blip.vision.forward(pixels.clone());
-    let student = features(&learner.blip, tokens.clone(), texts.on(&graph(), TOKENS.cls));
+    let student = features(&learner.blip, tokens.clone(), texts.on(&graph(), TOKENS.cls), Noise::NONE);
     let teacher_tokens = momentum.vision.forward(pixels.inner());
-    let teacher = features(&momentum, teacher_tokens, texts.on(&Device::flex(), TOKENS.cls));
+    let teacher = features(&momentum, teacher_tokens, texts.on(&Device::flex(), TOKENS.cls), Noise::NONE);
     let truth = matches(&ids, &queues, &Device::flex());
     let temperature = learner.contrast.as_ref().unwrap().temperature();
     let itc = contrast(&student, &teacher, &queues, temperature.clone(), 0.4, Some(truth)).loss;
@@ -376,7 +394,7 @@ fn retrieval_with_several_texts_an_image_is_the_twins() {
     let negatives =
         Negatives { images: places(&case["negative_images"]), texts: places(&case["negative_texts"]) };
     let kv = learner.blip.text_encoder.as_ref().unwrap().cross_kv(tokens);
-    let itm = matching(&learner.blip, &kv, &texts, &negatives, TOKENS.enc, &graph());
+    let itm = matching(&learner.blip, &kv, &texts, &negatives, (TOKENS.enc, Noise::NONE), &graph());
     close("itm", scalar(&itm), &case["itm"], LOSS);
     gradients(&fixture, "retrieval", "retrieval.gradients", &learner, itc + itm);
 
@@ -424,7 +442,9 @@ fn statements_about_two_images_are_the_twins() {
 }
 
 fn pass(device: &Device) -> Pass<'_> {
-    Pass { device, memory: None, softness: 0.0, negatives: Draw::new(1, Purpose::Negatives, 0, 0) }
+    let noise = PassNoise::new(NoiseRecipe::default(), Draw::new(1, Purpose::Noise, 0, 0), device);
+    let negatives = Draw::new(1, Purpose::Negatives, 0, 0);
+    Pass { device, memory: None, softness: 0.0, negatives, noise }
 }
 
 #[test]

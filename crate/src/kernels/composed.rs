@@ -64,6 +64,17 @@ pub(super) fn attention(
     pads: Option<Tensor<2, Int>>,
     spec: AttentionSpec,
 ) -> Tensor<2> {
+    attention_with(q, kv, pads, None, spec)
+}
+
+/// With factors of what queries give to keys, `[batch, heads, queries, keys]`.
+pub(super) fn attention_with(
+    q: Tensor<2>,
+    kv: Tensor<2>,
+    pads: Option<Tensor<2, Int>>,
+    factors: Option<Tensor<4>>,
+    spec: AttentionSpec,
+) -> Tensor<2> {
     let AttentionSpec { batch, kv_batch, queries, keys, heads, head_dim, .. } = spec;
     let width = heads * head_dim;
     assert_eq!(spec.kv_batch_stride, spec.keys * spec.kv_stride, "sequences of keys stand side by side");
@@ -77,7 +88,7 @@ pub(super) fn attention(
     let k = part(kv.clone(), spec.kv_stride, spec.k_offset, kv_batch, keys);
     let v = part(kv, spec.kv_stride, spec.v_offset, kv_batch, keys);
     let hidden = hidden(pads, &spec, &q.device());
-    let context = attend(q, k, v, hidden);
+    let context = attend(q, k, v, hidden, factors);
     context.swap_dims(1, 2).reshape([batch * queries, width])
 }
 
@@ -237,7 +248,13 @@ pub(super) fn advance(
 }
 
 /// `softmax(q·kᵀ/√head_dim)·v`, `[batch, heads, rows, head_dim]` each.
-fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden: Option<Tensor<4, Bool>>) -> Tensor<4> {
+fn attend(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+    factors: Option<Tensor<4>>,
+) -> Tensor<4> {
     let [batch, heads, queries, head_dim] = q.dims();
     let keys = k.dims()[2];
     let spread = |x: Tensor<4>| x.expand([batch, heads, keys, head_dim]);
@@ -247,7 +264,11 @@ fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden: Option<Tensor<4, Boo
         // A finite value instead of -inf: a row whose keys are all hidden stays a number.
         scores = scores.mask_fill(hidden.expand([batch, heads, queries, keys]), -1e9);
     }
-    softmax(scores, 3).matmul(spread(v))
+    let mut shares = softmax(scores, 3);
+    if let Some(factors) = factors {
+        shares = shares * factors;
+    }
+    shares.matmul(spread(v))
 }
 
 /// `[batch or 1, 1, queries or 1, keys]`, true where a key must not be seen.

@@ -23,5 +23,7 @@ pub use routing::{
     MatrixView, Route, advance, assemble, attention, contiguous, embed, join, layer_norm, linear, memory,
     normalise, release, rows, step_attention, top_k, view, view_int,
 };
+#[cfg(feature = "train")]
+pub use routing::{Sight, attention_at};
 pub use stored::Stored;
 pub use transfer::{floats, integers, read_floats, read_integers};

@@ -141,7 +141,7 @@ pub fn attention(
     spec: AttentionSpec,
 ) -> Tensor<2> {
     #[cfg(feature = "train")]
-    if let Some(found) = super::cpu::trained::attention(&q, &kv, pads.as_ref(), None, spec) {
+    if let Some(found) = super::cpu::trained::attention(&q, &kv, pads.as_ref(), &Sight::default(), spec) {
         return found;
     }
     routed!(
@@ -149,6 +149,49 @@ pub fn attention(
         B => raise::<B, _>(B::attention(float::<B, _>(q), float::<B, _>(kv), pads.map(int::<B, _>), spec)),
         composed::attention(q, kv, pads, spec)
     )
+}
+
+/// What queries look at, where it is not everything of their own sequence.
+#[cfg(feature = "train")]
+#[derive(Clone, Debug, Default)]
+pub struct Sight<'a> {
+    /// Of each sequence of queries the sequence of keys that it looks at; the spec's `kv_batch` is the
+    /// number of those.
+    pub places: Option<&'a [u32]>,
+    /// Factors of what queries give to keys, `[batch, heads, queries, keys]`.
+    pub factors: Option<Vec<f32>>,
+}
+
+/// As [`attention`], with another sight; `pads` are those of the keys.
+///
+/// # Panics
+/// When a sequence of queries has no place.
+#[cfg(feature = "train")]
+pub fn attention_at(
+    q: Tensor<2>,
+    kv: Tensor<2>,
+    pads: Option<Tensor<2, Int>>,
+    sight: Sight<'_>,
+    spec: AttentionSpec,
+) -> Tensor<2> {
+    if let Some(found) = super::cpu::trained::attention(&q, &kv, pads.as_ref(), &sight, spec) {
+        return found;
+    }
+    let AttentionSpec { batch, kv_batch, queries, keys, heads, kv_stride, .. } = spec;
+    let device = q.device();
+    let (mut kv, mut pads, mut spec) = (kv, pads, spec);
+    if let Some(places) = sight.places {
+        assert_eq!(places.len(), batch, "a place for every sequence of queries");
+        let rows: Vec<i32> = places.iter().map(|place| place.cast_signed()).collect();
+        let rows = super::integers(rows, [batch], &device);
+        let whole = kv.reshape([kv_batch, keys * kv_stride]).select(0, rows.clone());
+        kv = whole.reshape([batch * keys, kv_stride]);
+        pads = pads.map(|pads| pads.select(0, rows));
+        spec.kv_batch = batch;
+    }
+    let Some(factors) = sight.factors else { return attention(q, kv, pads, spec) };
+    let factors = super::floats(factors, [batch, heads, queries, keys], &device, q.dtype());
+    composed::attention_with(q, kv, pads, Some(factors), spec)
 }
 
 /// See [`Kernels::step_attention`]; the cache is used up and comes back.

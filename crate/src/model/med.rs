@@ -10,7 +10,7 @@ use self::trace::Kept;
 use super::cache::KvCache;
 use crate::config::TextConfig;
 use crate::kernels::{self, AttentionSpec, Place};
-use crate::nn::{LayerNorm, Linear, Matrix, Rows, Source};
+use crate::nn::{Branch, LayerNorm, Linear, Matrix, Noise, Rows, Source};
 
 pub use self::reverse::{LayerNumbers, Relevance};
 pub use self::trace::Trace;
@@ -47,6 +47,9 @@ pub struct CrossKv {
     batch: usize,
     /// The second image's, for the layers of [`Layout::Twin`]: as many keys, as large a batch.
     second: Vec<Tensor<2>>,
+    /// Which of the sequences each text looks at, where it is not its own or the only one.
+    #[cfg(feature = "train")]
+    places: Option<std::sync::Arc<[u32]>>,
 }
 
 impl CrossKv {
@@ -65,26 +68,33 @@ impl CrossKv {
             };
             kernels::view(kernels::join(flat(a, left), flat(b, right)), [left + right, width])
         });
-        Self { layers: layers.collect(), batch: self.batch, second: Vec::new() }
+        Self::new(layers.collect(), self.batch)
     }
 
-    /// Keys and values of the sequences at these places, in this order: one image's can serve as many
+    /// The same keys and values, of which text `i` looks at sequence `places[i]`: an image serves as many
     /// texts as there are, its own and those that it is a wrong image for.
-    ///
-    /// # Shapes
-    /// - places: `[sequences]`
     #[cfg(feature = "train")]
     #[must_use]
-    pub fn pick(&self, places: &Tensor<1, Int>) -> Self {
-        let batch = places.dims()[0];
-        let pick = |layer: &Tensor<2>| {
-            let [rows, width] = layer.dims();
-            let states = rows / self.batch;
-            let whole = layer.clone().reshape([self.batch, states * width]);
-            whole.select(0, places.clone()).reshape([batch * states, width])
-        };
-        let pick = |layers: &[Tensor<2>]| layers.iter().map(pick).collect();
-        Self { layers: pick(&self.layers), batch, second: pick(&self.second) }
+    pub fn pick(&self, places: impl IntoIterator<Item = usize>) -> Self {
+        Self { places: Some(places.into_iter().map(|place| place as u32).collect()), ..self.clone() }
+    }
+
+    /// Which of the sequences each text looks at, where that is said.
+    fn places(&self) -> Option<&[u32]> {
+        #[cfg(feature = "train")]
+        return self.places.as_deref();
+        #[cfg(not(feature = "train"))]
+        None
+    }
+
+    fn new(layers: Vec<Tensor<2>>, batch: usize) -> Self {
+        Self {
+            layers,
+            batch,
+            second: Vec::new(),
+            #[cfg(feature = "train")]
+            places: None,
+        }
     }
 }
 
@@ -93,7 +103,7 @@ impl CrossKv {
 pub struct Grounding {
     /// Keys and values of every layer.
     pub kv: CrossKv,
-    /// `[batch, states]`, 1 at padding; `None` for images, which have none.
+    /// `[batch, states]` of those sequences, 1 at padding; `None` for images, which have none.
     pub pads: Option<Tensor<2, Int>>,
 }
 
@@ -171,7 +181,7 @@ impl Med {
         let [batch, count, width] = states.dims();
         let states = Rows::of(kernels::view(states, [batch * count, width]));
         let project = |layer: &MedLayer| layer.crossattention.kv.forward(&states);
-        CrossKv { layers: self.layers.iter().map(project).collect(), batch, second: Vec::new() }
+        CrossKv::new(self.layers.iter().map(project).collect(), batch)
     }
 
     /// Keys and values of every layer of a [`Layout::Twin`] network, for the first and the second image.
@@ -208,7 +218,22 @@ impl Med {
         grounding: Option<&Grounding>,
         mode: TextMode,
     ) -> Tensor<3> {
-        self.pass(ids, pads, grounding, mode, &mut [])
+        self.forward_noisy(ids, pads, grounding, mode, Noise::NONE)
+    }
+
+    /// As [`forward`](Self::forward), leaving out what `noise` says.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_noisy(
+        &self,
+        ids: Tensor<2, Int>,
+        pads: Option<Tensor<2, Int>>,
+        grounding: Option<&Grounding>,
+        mode: TextMode,
+        noise: Noise<'_>,
+    ) -> Tensor<3> {
+        self.pass(ids, pads, grounding, (mode, noise), &mut [])
     }
 
     /// As [`forward`](Self::forward), keeping what the last layers compute: as many as `kept` has places.
@@ -217,7 +242,7 @@ impl Med {
         ids: Tensor<2, Int>,
         pads: Option<Tensor<2, Int>>,
         grounding: Option<&Grounding>,
-        mode: TextMode,
+        (mode, noise): (TextMode, Noise<'_>),
         kept: &mut [Kept],
     ) -> Tensor<3> {
         let [batch, seq] = ids.dims();
@@ -225,8 +250,8 @@ impl Med {
         let positions = self.position_embeddings.val();
         let x =
             self.word_embeddings.embed(kernels::view_int(ids, [batch * seq]), positions, batch * seq, place);
-        let scene = Scene { grounding: needed(grounding, mode), mode, batch, pads };
-        let mut h = Rows::normed(x, &self.layer_norm);
+        let scene = Scene { grounding: needed(grounding, mode), mode, batch, pads, noise };
+        let mut h = noise.thin_rows(Branch::Text, Rows::normed(x, &self.layer_norm));
         let first = self.layers.len() - kept.len();
         for (index, layer) in self.layers.iter().enumerate() {
             let kept = index.checked_sub(first).map(|place| &mut kept[place]);
@@ -246,7 +271,8 @@ impl Med {
         let positions = self.position_embeddings.val();
         let rows = cache.rows();
         let x = self.word_embeddings.embed(cache.state(), positions, rows, Place::State);
-        let scene = Scene { grounding: Some(grounding), mode: TextMode::Causal, batch: rows, pads: None };
+        let (mode, noise) = (TextMode::Causal, Noise::NONE);
+        let scene = Scene { grounding: Some(grounding), mode, batch: rows, pads: None, noise };
         let mut h = Rows::normed(x, &self.layer_norm);
         for (index, layer) in self.layers.iter().enumerate() {
             h = layer.forward(&h, &scene, index, Some(cache), None);
@@ -261,6 +287,7 @@ struct Scene<'a> {
     mode: TextMode,
     batch: usize,
     pads: Option<Tensor<2, Int>>,
+    noise: Noise<'a>,
 }
 
 fn needed(grounding: Option<&Grounding>, mode: TextMode) -> Option<&Grounding> {
@@ -331,9 +358,9 @@ impl MedLayer {
         };
         let mut h = attention.forward(h, scene, index, cache, kept.as_deref_mut());
         if let Some(grounding) = scene.grounding {
-            h = self.crossattention.forward(&h, scene.batch, grounding, index, kept.as_deref_mut());
+            h = self.crossattention.forward(&h, scene, grounding, index, kept.as_deref_mut());
         }
-        self.ffn.forward(&h, kept)
+        self.ffn.forward(&h, scene.noise, kept)
     }
 }
 
@@ -374,10 +401,10 @@ impl SelfAttention {
             None => {
                 let mut spec = AttentionSpec::packed(scene.batch, rows / scene.batch, self.heads, head_dim);
                 spec.causal = (scene.mode == TextMode::Causal).then_some(0);
-                kernels::attention(qkv.clone(), qkv, scene.pads.clone(), spec)
+                look(qkv.clone(), qkv, scene.pads.clone(), spec, (None, scene.noise))
             }
         };
-        let x = self.dense.forward_onto(&Rows::of(context), h);
+        let x = scene.noise.onto(Branch::Text, &self.dense, &Rows::of(context), h);
         if let Some(kept) = kept {
             kept.extend(packed);
             kept.push(x.clone());
@@ -443,17 +470,18 @@ impl CrossAttention {
     fn forward(
         &self,
         h: &Rows,
-        batch: usize,
+        scene: &Scene<'_>,
         grounding: &Grounding,
         index: usize,
         kept: Option<&mut Kept>,
     ) -> Rows {
+        let noise = scene.noise;
         let kv = &grounding.kv;
         let query = self.query.forward(h);
         let asked = kept.is_some().then(|| query.clone());
-        let context = self.context(query, (batch, kv.batch), &kv.layers[index], &grounding.pads);
+        let context = self.context(query, scene, &kv.layers[index], grounding);
         let Some(twin) = &self.twin else {
-            let x = self.dense.forward_onto(&context, h);
+            let x = noise.onto(Branch::Text, &self.dense, &context, h);
             if let Some(kept) = kept {
                 kept.extend(asked);
                 kept.push(x.clone());
@@ -461,11 +489,15 @@ impl CrossAttention {
             return Rows::normed(x, &self.layer_norm);
         };
         let second = kv.second.get(index).expect("two cross-attentions look at two images");
-        let second = self.context(twin.query.forward(h), (batch, kv.batch), second, &grounding.pads);
+        let second = self.context(twin.query.forward(h), scene, second, grounding);
         let x = match &twin.merge {
             Some(merge) => {
                 let both = kernels::join(self.dense.forward(&context), twin.dense.forward(&second));
-                merge.forward_onto(&Rows::of(both), h)
+                noise.onto(Branch::Text, merge, &Rows::of(both), h)
+            }
+            None if noise.is_some() => {
+                let both = self.dense.forward(&context) + twin.dense.forward(&second);
+                noise.thin(Branch::Text, both.mul_scalar(0.5)) + h.clone().settle()
             }
             None => {
                 let first = self.dense.forward_half_onto(&context, h);
@@ -476,21 +508,35 @@ impl CrossAttention {
     }
 
     /// What queries find in the states behind keys and values.
-    fn context(
-        &self,
-        q: Tensor<2>,
-        (batch, kv_batch): (usize, usize),
-        kv: &Tensor<2>,
-        pads: &Option<Tensor<2, Int>>,
-    ) -> Rows {
+    fn context(&self, q: Tensor<2>, scene: &Scene<'_>, kv: &Tensor<2>, grounding: &Grounding) -> Rows {
         let [rows, width] = q.dims();
-        let keys = kv.dims()[0] / kv_batch;
+        let (batch, kv_batch) = (scene.batch, grounding.kv.batch);
+        let (keys, head_dim) = (kv.dims()[0] / kv_batch, width / self.heads);
+        let places = grounding.kv.places();
         // One image serves all rows: they are so many queries of one sequence.
-        let batch = if kv_batch == 1 { 1 } else { batch };
-        let spec =
-            AttentionSpec::crossed(batch, rows / batch, kv_batch, keys, self.heads, width / self.heads);
-        Rows::of(kernels::attention(q, kv.clone(), pads.clone(), spec))
+        let batch = if kv_batch == 1 && places.is_none() { 1 } else { batch };
+        let spec = AttentionSpec::crossed(batch, rows / batch, kv_batch, keys, self.heads, head_dim);
+        Rows::of(look(q, kv.clone(), grounding.pads.clone(), spec, (places, scene.noise)))
     }
+}
+
+/// Attention; queries of sequence `i` look at the keys of `places[i]`, and noise leaves keys out.
+fn look(
+    q: Tensor<2>,
+    kv: Tensor<2>,
+    pads: Option<Tensor<2, Int>>,
+    spec: AttentionSpec,
+    (places, noise): (Option<&[u32]>, Noise<'_>),
+) -> Tensor<2> {
+    #[cfg(feature = "train")]
+    {
+        let factors = noise.shares(spec.batch * spec.heads * spec.queries * spec.keys);
+        if places.is_some() || factors.is_some() {
+            return kernels::attention_at(q, kv, pads, kernels::Sight { places, factors }, spec);
+        }
+    }
+    let _ = (places, noise);
+    kernels::attention(q, kv, pads, spec)
 }
 
 /// The feed-forward sub-layer with residual and norm.
@@ -502,9 +548,9 @@ struct FeedForward {
 }
 
 impl FeedForward {
-    fn forward(&self, h: &Rows, kept: Option<&mut Kept>) -> Rows {
+    fn forward(&self, h: &Rows, noise: Noise<'_>, kept: Option<&mut Kept>) -> Rows {
         let hidden = Rows::of(self.intermediate.forward_gelu(h));
-        let x = self.output.forward_onto(&hidden, h);
+        let x = noise.onto(Branch::Text, &self.output, &hidden, h);
         if let Some(kept) = kept {
             // The kernel applies GELU in passing, and the gradient needs what went into it.
             kept.push(self.intermediate.forward(h));

@@ -25,6 +25,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::kernels;
+#[cfg(feature = "train")]
+use crate::nn::Noise;
 use crate::nn::{RandomSource, Rows, Source};
 
 use crate::config::BlipConfig;
@@ -138,10 +140,11 @@ impl Blip {
         ids: Tensor<2, Int>,
         grounding: &Grounding,
         places: Tensor<1, Int>,
+        noise: Noise<'_>,
     ) -> Tensor<2> {
         let (med, lm) = self.captioner();
         // Padding stands at the end, where no real token looks: the causal mask hides it already.
-        let states = med.forward(ids, None, Some(grounding), TextMode::Causal);
+        let states = med.forward_noisy(ids, None, Some(grounding), TextMode::Causal, noise);
         let [batch, seq, width] = states.dims();
         let states = states.reshape([batch * seq, width]).select(0, places);
         lm.forward(&Rows::of(states), med.word_embeddings())

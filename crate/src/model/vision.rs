@@ -10,7 +10,7 @@ use super::positions::positions_for;
 use super::positions::wave_table;
 use crate::config::VisionConfig;
 use crate::kernels::{self, AttentionSpec};
-use crate::nn::{LayerNorm, Linear, Rows, Source};
+use crate::nn::{Branch, LayerNorm, Linear, Noise, Rows, Source};
 
 /// Image encoder: pixels to image tokens.
 #[derive(Module, Debug)]
@@ -53,8 +53,14 @@ impl VisionModel {
     /// - pixels: `[batch, 3, height, width]`, normalised with CLIP's mean and deviation
     /// - output: `[batch, 1 + patches, dim]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
+        self.forward_noisy(pixels, Noise::NONE)
+    }
+
+    /// As [`forward`](Self::forward), leaving out what `noise` says.
+    pub fn forward_noisy(&self, pixels: Tensor<4>, noise: Noise<'_>) -> Tensor<3> {
         let [_, _, height, width] = pixels.dims();
-        self.forward_patches(flatten(pixels, self.patch), [height / self.patch, width / self.patch])
+        let grid = [height / self.patch, width / self.patch];
+        self.encode(flatten(pixels, self.patch), grid, noise)
     }
 
     /// As [`forward`](Self::forward), for pixels that are cut into patches already.
@@ -63,10 +69,14 @@ impl VisionModel {
     /// - patches: `[batch, rows·columns, 3·patch²]`, each by channel, y, x
     /// - grid: rows and columns
     pub fn forward_patches(&self, patches: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
-        let batch = patches.dims()[0];
+        self.encode(patches, grid, Noise::NONE)
+    }
+
+    fn encode(&self, patches: Tensor<3>, grid: [usize; 2], noise: Noise<'_>) -> Tensor<3> {
+        let (batch, depth) = (patches.dims()[0], self.layers.len());
         let mut x = self.embed(patches, grid);
-        for layer in &self.layers {
-            x = layer.forward(x, batch);
+        for (block, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, Branch::Image { block, depth, batch }, noise);
         }
         unflatten(self.post_layernorm.forward(x), batch)
     }
@@ -78,8 +88,9 @@ impl VisionModel {
         let grid = [height / self.patch, width / self.patch];
         let mut x = self.embed(flatten(pixels, self.patch), grid);
         let mut probes = vec![unflatten(x.clone(), batch)];
-        for layer in &self.layers {
-            x = layer.forward(x, batch);
+        let depth = self.layers.len();
+        for (block, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, Branch::Image { block, depth, batch }, Noise::NONE);
             probes.push(unflatten(x.clone(), batch));
         }
         probes.push(unflatten(self.post_layernorm.forward(x), batch));
@@ -173,11 +184,11 @@ impl VisionBlock {
     }
 
     /// `[batch·tokens, dim]` to the same.
-    fn forward(&self, x: Tensor<2>, batch: usize) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, branch: Branch, noise: Noise<'_>) -> Tensor<2> {
         let residual = Rows::of(x.clone());
-        let x = self.attention.forward(&Rows::normed(x, &self.layer_norm1), &residual, batch);
+        let x = self.attention.forward(&Rows::normed(x, &self.layer_norm1), &residual, branch, noise);
         let residual = Rows::of(x.clone());
-        self.mlp.forward(&Rows::normed(x, &self.layer_norm2), &residual)
+        self.mlp.forward(&Rows::normed(x, &self.layer_norm2), &residual, branch, noise)
     }
 }
 
@@ -190,12 +201,13 @@ struct VisionAttention {
 }
 
 impl VisionAttention {
-    fn forward(&self, x: &Rows, residual: &Rows, batch: usize) -> Tensor<2> {
+    fn forward(&self, x: &Rows, residual: &Rows, branch: Branch, noise: Noise<'_>) -> Tensor<2> {
+        let Branch::Image { batch, .. } = branch else { unreachable!("a block of the image encoder") };
         let qkv = self.qkv.forward(x);
         let [rows, width] = qkv.dims();
         let spec = AttentionSpec::packed(batch, rows / batch, self.heads, width / 3 / self.heads);
         let context = kernels::attention(qkv.clone(), qkv, None, spec);
-        self.projection.forward_onto(&Rows::of(context), residual)
+        noise.onto(branch, &self.projection, &Rows::of(context), residual)
     }
 }
 
@@ -207,7 +219,7 @@ struct VisionMlp {
 }
 
 impl VisionMlp {
-    fn forward(&self, x: &Rows, residual: &Rows) -> Tensor<2> {
-        self.fc2.forward_onto(&Rows::of(self.fc1.forward_gelu(x)), residual)
+    fn forward(&self, x: &Rows, residual: &Rows, branch: Branch, noise: Noise<'_>) -> Tensor<2> {
+        noise.onto(branch, &self.fc2, &Rows::of(self.fc1.forward_gelu(x)), residual)
     }
 }

@@ -47,6 +47,11 @@ impl Draw {
         ((u128::from(self.0.bits()) * n as u128) >> 64) as usize
     }
 
+    /// Any 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.bits()
+    }
+
     /// Heads or tails.
     pub fn coin(&mut self) -> bool {
         self.0.bits() >> 63 == 1

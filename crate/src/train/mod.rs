@@ -14,6 +14,7 @@ pub mod loss;
 pub mod metrics;
 pub mod momentum;
 pub mod negatives;
+pub mod noise;
 pub mod objectives;
 pub mod queue;
 pub mod random;

@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor};
 
 use super::{Grounding, Med, TextMode};
+use crate::nn::Noise;
 
 /// What a layer computed, in this order: queries, keys and values of self-attention; the sum before its
 /// norm; queries of cross-attention; the sum before its norm; what goes into GELU; the last sum.
@@ -33,7 +34,7 @@ impl Med {
             "one image is looked at"
         );
         let mut kept = vec![Kept::new(); self.depth() - first];
-        let states = self.pass(ids, None, Some(grounding), TextMode::Grounded, &mut kept);
+        let states = self.pass(ids, None, Some(grounding), (TextMode::Grounded, Noise::NONE), &mut kept);
         Trace { states, kept, first }
     }
 

@@ -77,7 +77,10 @@ fn open(folder: &Path, name: &str) -> Result<File> {
 }
 
 fn has_no_locks(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported
+    /// ENOLCK of Linux: a network file system whose server keeps none.
+    const NO_LOCKS: i32 = 37;
+    let none = cfg!(target_os = "linux") && error.raw_os_error() == Some(NO_LOCKS);
+    none || error.kind() == io::ErrorKind::Unsupported
 }
 
 fn unusable(folder: &Path, name: &str, error: io::Error) -> Error {

@@ -4,8 +4,9 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 
-use super::recipe::Clip;
+use super::recipe::{Clip, NoiseRecipe};
 use crate::train::draw::{Draw, Purpose};
+use crate::train::noise::PassNoise;
 use crate::train::objectives::{Learner, Memory, Objective, Pass};
 use crate::train::queue::Fresh;
 use crate::{Error, ErrorKind, Result};
@@ -25,6 +26,7 @@ pub(super) struct Step<'a> {
     pub device: &'a Device,
     pub memory: Option<&'a Memory>,
     pub softness: f64,
+    pub noise: NoiseRecipe,
     pub seed: u64,
     pub step: usize,
     pub workers: usize,
@@ -54,11 +56,13 @@ pub(super) fn compute<O: Objective>(
     let one = |(rank, batch): (usize, O::Batch)| -> Result<RankResult> {
         // Leaves of its own: two backward passes cannot share a graph.
         let learner = learner.clone().fork(step.device);
+        let draw = |purpose| Draw::new(step.seed, purpose, step.step as u64, rank as u64);
         let mut pass = Pass {
             device: step.device,
             memory: step.memory,
             softness: step.softness,
-            negatives: Draw::new(step.seed, Purpose::Negatives, step.step as u64, rank as u64),
+            negatives: draw(Purpose::Negatives),
+            noise: PassNoise::new(step.noise, draw(Purpose::Noise), step.device),
         };
         let losses = objective.losses(&learner, batch, &mut pass)?;
         let gradients = losses.total().div_scalar(ranks as f64).backward();

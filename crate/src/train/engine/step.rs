@@ -31,6 +31,7 @@ impl Trainer {
             device: &self.device,
             memory: self.memory.as_ref(),
             softness: recipe.softness(at),
+            noise: recipe.noise,
             seed: recipe.seed,
             step: self.meta.step,
             workers: recipe.workers,

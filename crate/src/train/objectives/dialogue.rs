@@ -26,26 +26,25 @@ impl Objective for DialogueRanking {
 
     fn losses(&self, learner: &Learner, batch: Dialogues, pass: &mut Pass<'_>) -> Result<Losses> {
         let TaskTokens { cls, enc, .. } = self.tokens;
-        let (model, device) = (&learner.blip, pass.device);
+        let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let labels = batch.labels();
         let Dialogues { images, captions, texts } = batch;
         let encoder = model.text_encoder.as_ref().expect(NETWORKS);
-        let tokens = model.vision.forward(images.on(device));
+        let tokens = model.vision.forward_noisy(images.on(device), noise);
         let captions = captions.on(device, cls);
-        let states = encoder.forward(captions.ids, captions.pads.clone(), None, TextMode::Unimodal);
+        let states =
+            encoder.forward_noisy(captions.ids, captions.pads.clone(), None, TextMode::Unimodal, noise);
 
         let [dialogues, count, _] = tokens.dims();
         let rows = texts.len();
-        let places = (0..rows).map(|row| (row % dialogues) as i32).collect();
-        let places = integers(places, [rows], device);
         let pads = captions.pads.map(|pads| {
-            let seen = Tensor::zeros([dialogues, count], &pads.device());
-            Tensor::cat(vec![seen, pads], 1).select(0, places.clone())
+            let seen = integers(vec![0; dialogues * count], [dialogues, count], device);
+            Tensor::cat(vec![seen, pads], 1)
         });
         // Image and caption are read as one sequence.
         let both = encoder.cross_kv(Tensor::cat(vec![tokens, states], 1));
-        let grounding = Grounding { kv: both.pick(&places), pads };
-        let logits = logits(model, texts, &grounding, enc, device);
+        let grounding = Grounding { kv: both.pick((0..rows).map(|row| row % dialogues)), pads };
+        let logits = logits(model, texts, &grounding, (enc, noise), device);
         let loss = cross_entropy(logits, integers(labels, [rows], device));
         Ok(Losses::only("itm", loss))
     }

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::NETWORKS;
 use crate::model::{Blip, TextMode};
+use crate::nn::Noise;
 use crate::train::batch::Texts;
 use crate::train::loss::soft_cross_entropy;
 use crate::train::queue::{Fresh, Queues};
@@ -97,10 +98,10 @@ pub fn matches(ids: &[u64], queues: &Queues, device: &Device) -> Tensor<2> {
 ///
 /// # Panics
 /// When the model has no text encoder or no projections.
-pub fn features(model: &Blip, tokens: Tensor<3>, texts: Texts) -> Features {
+pub fn features(model: &Blip, tokens: Tensor<3>, texts: Texts, noise: Noise<'_>) -> Features {
     let itc = model.itc.as_ref().expect(NETWORKS);
     let encoder = model.text_encoder.as_ref().expect(NETWORKS);
-    let states = encoder.forward(texts.ids, texts.pads, None, TextMode::Unimodal);
+    let states = encoder.forward_noisy(texts.ids, texts.pads, None, TextMode::Unimodal, noise);
     Features { images: itc.image_features(tokens), texts: itc.text_features(states) }
 }
 

@@ -6,6 +6,7 @@ use super::NETWORKS;
 use crate::device::block_on;
 use crate::kernels::read_floats;
 use crate::model::{Blip, CrossKv, Grounding, TextMode, integers};
+use crate::nn::Noise;
 use crate::train::batch::HostTexts;
 use crate::train::draw::Draw;
 use crate::train::loss::cross_entropy;
@@ -68,26 +69,34 @@ pub fn matching(
     images: &CrossKv,
     texts: &HostTexts,
     negatives: &Negatives,
-    enc: u32,
+    (enc, noise): (u32, Noise<'_>),
     device: &Device,
 ) -> Tensor<1> {
     let batch = texts.len();
     let all = || 0..batch;
     let looked_at = all().chain(negatives.images.iter().copied()).chain(all());
-    let looked_at: Vec<i32> = looked_at.map(|place| place as i32).collect();
+    let grounding = Grounding::new(images.pick(looked_at));
     let texts = texts.pick(all().chain(all()).chain(negatives.texts.iter().copied()));
     let labels: Vec<i32> = (0..3 * batch).map(|row| i32::from(row < batch)).collect();
-    let grounding = Grounding::new(images.pick(&integers(looked_at, [3 * batch], device)));
-    cross_entropy(logits(model, texts, &grounding, enc, device), integers(labels, [3 * batch], device))
+    cross_entropy(
+        logits(model, texts, &grounding, (enc, noise), device),
+        integers(labels, [3 * batch], device),
+    )
 }
 
 /// How well texts fit what they look at: `[texts, 2]`, index 1 = match.
 ///
 /// # Panics
 /// As [`matching`].
-pub fn logits(model: &Blip, texts: HostTexts, grounding: &Grounding, enc: u32, device: &Device) -> Tensor<2> {
+pub fn logits(
+    model: &Blip,
+    texts: HostTexts,
+    grounding: &Grounding,
+    (enc, noise): (u32, Noise<'_>),
+    device: &Device,
+) -> Tensor<2> {
     let encoder = model.text_encoder.as_ref().expect(NETWORKS);
     let texts = texts.on(device, enc);
-    let states = encoder.forward(texts.ids, texts.pads, Some(grounding), TextMode::Grounded);
+    let states = encoder.forward_noisy(texts.ids, texts.pads, Some(grounding), TextMode::Grounded, noise);
     model.itm.as_ref().expect(NETWORKS).forward(states)
 }

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::model::{Blip, Grounding};
+use crate::nn::Noise;
 use crate::train::batch::{HostTexts, HostWeights};
 use crate::train::loss::smoothed_cross_entropy;
 
@@ -21,11 +22,11 @@ pub fn language(
     grounding: &Grounding,
     texts: &HostTexts,
     weights: &HostWeights,
-    (dec, smoothing): (u32, f64),
+    (dec, smoothing, noise): (u32, f64, Noise<'_>),
     device: &Device,
 ) -> Tensor<1> {
     let targets = texts.targets(weights, device);
     let ids = texts.on(device, dec).ids;
-    let logits = model.lm_logits_after(ids, grounding, targets.rows.clone());
+    let logits = model.lm_logits_after(ids, grounding, targets.rows.clone(), noise);
     smoothed_cross_entropy(logits, &targets, smoothing)
 }

@@ -27,6 +27,7 @@ pub use vqa::Vqa;
 use super::batch::Batch;
 use super::contrast::Contrast;
 use super::draw::Draw;
+use super::noise::PassNoise;
 use super::queue::{Fresh, Queues};
 use crate::Result;
 use crate::model::Blip;
@@ -60,6 +61,8 @@ pub struct Pass<'a> {
     pub softness: f64,
     /// Which hard negatives are taken.
     pub negatives: Draw,
+    /// What is left out.
+    pub noise: PassNoise,
 }
 
 /// The losses of one rank's batch.

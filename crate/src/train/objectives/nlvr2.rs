@@ -21,16 +21,17 @@ impl Objective for Nlvr2 {
     }
 
     fn losses(&self, learner: &Learner, batch: Statements, pass: &mut Pass<'_>) -> Result<Losses> {
-        let (model, device) = (&learner.blip, pass.device);
+        let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let Statements { images, texts, labels } = batch;
         let encoder = model.text_encoder.as_ref().expect(NETWORKS);
         let count = labels.len();
         // Both pictures of all pairs in one pass.
-        let tokens = model.vision.forward(images.on(device));
+        let tokens = model.vision.forward_noisy(images.on(device), noise);
         let (first, second) = (tokens.clone().narrow(0, 0, count), tokens.narrow(0, count, count));
         let grounding = Grounding::new(encoder.cross_kv_pair(first, second));
         let texts = texts.on(device, self.enc);
-        let states = encoder.forward(texts.ids, texts.pads, Some(&grounding), TextMode::Grounded);
+        let states =
+            encoder.forward_noisy(texts.ids, texts.pads, Some(&grounding), TextMode::Grounded, noise);
         let logits = model.nlvr2.as_ref().expect(NETWORKS).forward(states);
         let loss = cross_entropy(logits, integers(labels, [count], device));
         Ok(Losses::only("nlvr2", loss))

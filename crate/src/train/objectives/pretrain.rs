@@ -29,18 +29,18 @@ impl Objective for Pretraining {
 
     fn losses(&self, learner: &Learner, batch: Pairs, pass: &mut Pass<'_>) -> Result<Losses> {
         let TaskTokens { cls, enc, dec } = self.tokens;
-        let (model, device) = (&learner.blip, pass.device);
+        let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let memory = pass.memory.expect(NETWORKS);
         let temperature = learner.contrast.as_ref().expect(NETWORKS).temperature();
         let Pairs { images, texts, ids } = batch;
         let pixels = images.on(device);
 
-        let tokens = model.vision.forward(pixels.clone());
-        let student = features(model, tokens.clone(), texts.on(device, cls));
+        let tokens = model.vision.forward_noisy(pixels.clone(), noise);
+        let student = features(model, tokens.clone(), texts.on(device, cls), noise);
         let teacher = {
             let momentum = among_constants(&memory.momentum, device);
-            let tokens = momentum.vision.forward(pixels);
-            features(&momentum, tokens, texts.on(device, cls)).detached()
+            let tokens = momentum.vision.forward_noisy(pixels, noise);
+            features(&momentum, tokens, texts.on(device, cls), noise).detached()
         };
         let contrasted = contrast(&student, &teacher, &memory.queues, temperature, pass.softness, None);
 
@@ -52,10 +52,10 @@ impl Objective for Pretraining {
             &mut pass.negatives,
         )?;
         let shared = model.text_encoder.as_ref().expect(NETWORKS).cross_kv(tokens);
-        let itm = matching(model, &shared, &texts, &negatives, enc, device);
+        let itm = matching(model, &shared, &texts, &negatives, (enc, noise), device);
 
         let weights = texts.mean(0);
-        let lm = language(model, &Grounding::new(shared), &texts, &weights, (dec, SMOOTHING), device);
+        let lm = language(model, &Grounding::new(shared), &texts, &weights, (dec, SMOOTHING, noise), device);
 
         let parts = vec![("itc", contrasted.loss), ("itm", itm), ("lm", lm)];
         Ok(Losses { parts, fresh: Some(fresh(teacher, ids)) })

@@ -4,7 +4,7 @@
 use super::lm::{SMOOTHING, language};
 use super::{Learner, Losses, NETWORKS, Objective, Pass};
 use crate::Result;
-use crate::model::{Grounding, TextMode, integers};
+use crate::model::{Grounding, TextMode};
 use crate::train::batch::{Questions, TaskTokens};
 
 /// The LM loss of all answers, each with its weight; the sum over a question's answers, the mean over
@@ -24,22 +24,24 @@ impl Objective for Vqa {
 
     fn losses(&self, learner: &Learner, batch: Questions, pass: &mut Pass<'_>) -> Result<Losses> {
         let TaskTokens { enc, dec, .. } = self.tokens;
-        let (model, device) = (&learner.blip, pass.device);
+        let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let Questions { images, questions, answers, asked, weights } = batch;
         let encoder = model.text_encoder.as_ref().expect(NETWORKS);
-        let tokens = model.vision.forward(images.on(device));
+        let tokens = model.vision.forward_noisy(images.on(device), noise);
         let image = Grounding::new(encoder.cross_kv(tokens));
         let questions = questions.on(device, enc);
-        let states = encoder.forward(questions.ids, questions.pads.clone(), Some(&image), TextMode::Grounded);
+        let states = encoder.forward_noisy(
+            questions.ids,
+            questions.pads.clone(),
+            Some(&image),
+            TextMode::Grounded,
+            noise,
+        );
 
         // Every answer looks at its question, at the words of it and not at the padding.
-        let count = asked.len();
-        let asked = integers(asked.into_iter().map(|place| place as i32).collect(), [count], device);
-        let question = Grounding {
-            kv: model.decoder().expect(NETWORKS).cross_kv(states).pick(&asked),
-            pads: questions.pads.map(|pads| pads.select(0, asked)),
-        };
-        let lm = language(model, &question, &answers, &weights, (dec, SMOOTHING), device);
+        let kv = model.decoder().expect(NETWORKS).cross_kv(states).pick(asked);
+        let question = Grounding { kv, pads: questions.pads };
+        let lm = language(model, &question, &answers, &weights, (dec, SMOOTHING, noise), device);
         Ok(Losses::only("lm", lm))
     }
 }

@@ -12,6 +12,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 
 use super::super::super::contract::AttentionSpec;
+use super::super::super::routing::Sight;
 use super::super::exp::{HIDDEN, weigh};
 use super::super::isa::{Isa, Kernel, dispatch};
 use super::super::threads::{Shared, split};
@@ -26,6 +27,8 @@ struct State {
     kv: FlexTensor,
     /// What every query gives to every key: `[batch, heads, queries, keys]`.
     shares: Arc<Vec<f32>>,
+    /// What these are multiplied with, where some are left out.
+    factors: Option<Arc<Vec<f32>>>,
     readers: Arc<Readers>,
     spec: AttentionSpec,
 }
@@ -60,17 +63,25 @@ pub(super) fn attention<C: CheckpointStrategy>(
     q: Tracked,
     kv: Tracked,
     pads: Option<Vec<i32>>,
-    places: Option<&[u32]>,
+    sight: &Sight<'_>,
     spec: AttentionSpec,
 ) -> Tracked {
     let own = q.id() == kv.id();
     let (q, q_node) = q.into_parts();
     let (kv, kv_node) = kv.into_parts();
     let (q, kv) = (settled(q), settled(kv));
-    let readers = Readers::new(places, &spec);
-    let (out, shares) = forward(floats(&q), floats(&kv), pads.as_deref(), &readers, &spec);
+    let readers = Readers::new(sight.places, &spec);
+    let factors = sight.factors.as_deref();
+    let (out, shares) = forward(floats(&q), floats(&kv), pads.as_deref(), factors, &readers, &spec);
     let out = tensor(out, [spec.batch * spec.queries, spec.heads * spec.head_dim]);
-    let state = || State { q, kv, shares: Arc::new(shares), readers: Arc::new(readers), spec };
+    let state = || State {
+        q,
+        kv,
+        shares: Arc::new(shares),
+        factors: sight.factors.clone().map(Arc::new),
+        readers: Arc::new(readers),
+        spec,
+    };
     if own {
         match SelfAttention.prepare::<C>([q_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(state(), out),
@@ -184,6 +195,7 @@ fn forward(
     q: &[f32],
     kv: &[f32],
     pads: Option<&[i32]>,
+    factors: Option<&[f32]>,
     readers: &Readers,
     spec: &AttentionSpec,
 ) -> (Vec<f32>, Vec<f32>) {
@@ -205,7 +217,9 @@ fn forward(
             product_into((queries, keys, head_dim), (&mut *shares, keys), false, q, k.transposed(), factor);
             let pads = pads.map(|pads| &pads[head.place * keys..][..keys]);
             dispatch(Softmax { scores: &mut *shares, keys, pads, causal: spec.causal });
-            let (size, shares) = ((queries, head_dim, keys), Plane::rows(shares, keys));
+            let thinned = factors.map(|factors| multiplied(shares, &factors[head.shares(*sequence)]));
+            let shares = Plane::rows(thinned.as_deref().unwrap_or(shares), keys);
+            let size = (queries, head_dim, keys);
             // SAFETY: the results of this head in this sequence are nobody else's.
             unsafe {
                 product_among(size, (&all_out, head.result(*sequence), width), false, shares, v, 1.0);
@@ -217,7 +231,7 @@ fn forward(
 
 /// Adds the gradients of queries, keys and values.
 fn backward(state: &State, gradient: &[f32], of_q: &Shared<'_, f32>, of_kv: &Shared<'_, f32>) {
-    let State { q, kv, shares, readers, spec } = state;
+    let State { q, kv, shares, factors, readers, spec } = state;
     let (q, kv) = (floats(q), floats(kv));
     let AttentionSpec { queries, keys, heads, head_dim, .. } = *spec;
     let width = heads * head_dim;
@@ -230,17 +244,23 @@ fn backward(state: &State, gradient: &[f32], of_q: &Shared<'_, f32>, of_kv: &Sha
         for (nth, sequence) in readers.iter().enumerate() {
             let query = head.query(*sequence);
             let q = Plane::rows(&q[span(query, queries, spec.q_stride, head_dim)], spec.q_stride);
-            let shares = &shares[head.shares(*sequence)];
+            let place = head.shares(*sequence);
+            let shares = &shares[place.clone()];
+            let factors = factors.as_ref().map(|factors| &factors[place]);
+            let thinned = factors.map(|factors| multiplied(shares, factors));
             let back = &gradient[span(head.result(*sequence), queries, width, head_dim)];
             let back = Plane::rows(back, width);
             // More readers of one sequence of keys add up.
             let more = nth > 0;
-            let plane = Plane::rows(shares, keys);
+            let plane = Plane::rows(thinned.as_deref().unwrap_or(shares), keys);
             let (size, of_v) = ((keys, head_dim, queries), (of_kv, value, spec.kv_stride));
             // SAFETY: here and below, what is written is this head's of this sequence of keys.
             unsafe { product_among(size, of_v, more, plane.transposed(), back, 1.0) };
 
             product_into((queries, keys, head_dim), (&mut slopes, keys), false, back, v.transposed(), 1.0);
+            if let Some(factors) = factors {
+                slopes.iter_mut().zip(factors).for_each(|(slope, factor)| *slope *= factor);
+            }
             dispatch(SoftmaxBackward { shares, slopes: &mut slopes, keys });
             let slopes = Plane::rows(&slopes, keys);
             let (of_q, of_k) = ((of_q, query, spec.q_stride), (of_kv, key, spec.kv_stride));
@@ -251,6 +271,10 @@ fn backward(state: &State, gradient: &[f32], of_q: &Shared<'_, f32>, of_kv: &Sha
             }
         }
     });
+}
+
+fn multiplied(shares: &[f32], factors: &[f32]) -> Vec<f32> {
+    shares.iter().zip(factors).map(|(share, factor)| share * factor).collect()
 }
 
 /// Scores in powers of two become shares that add up to 1.

@@ -21,6 +21,7 @@ use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
 use burn_flex::FlexTensor;
 
 use super::super::contract::{Activation, AttentionSpec, LinearSpec};
+use super::super::routing::Sight;
 
 /// A float tensor with its place in a graph.
 type Tracked = burn::backend::tensor::FloatTensor<Autodiff<Flex>>;
@@ -89,17 +90,17 @@ pub(in crate::kernels) fn attention(
     q: &Tensor<2>,
     kv: &Tensor<2>,
     pads: Option<&Tensor<2, Int>>,
-    places: Option<&[u32]>,
+    sight: &Sight<'_>,
     spec: AttentionSpec,
 ) -> Option<Tensor<2>> {
-    let sequences = places.map_or(spec.kv_batch, <[u32]>::len);
+    let sequences = sight.places.map_or(spec.kv_batch, <[u32]>::len);
     if sequences != spec.batch || spec.kv_batch_stride != spec.keys * spec.kv_stride {
         return None;
     }
     tracked!(&q.device(), C => {
         let pads = pads.map(|pads| pads.clone().into_data().iter::<i32>().collect::<Vec<i32>>());
         let (q, kv) = (lower::<C, 2>(q.clone()), lower::<C, 2>(kv.clone()));
-        raise::<C, 2>(attention::attention::<C>(q, kv, pads, places, spec))
+        raise::<C, 2>(attention::attention::<C>(q, kv, pads, sight, spec))
     })
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::super::super::composed;
 use super::super::super::contract::{Activation, AttentionSpec, Format, LinearSpec, Normed};
-use super::super::super::routing::MatrixView;
+use super::super::super::routing::{MatrixView, Sight};
 use super::super::samples::Samples;
 
 fn graph() -> Device {
@@ -113,7 +113,7 @@ fn attention_to_oneself_is_its_composition() {
         spec.causal = causal.then_some(0);
         let pads = (!causal).then(|| pads(batch, seq));
         let qkv = leaf(&mut samples, [batch * seq, 3 * heads * dim], &graph());
-        let got = super::attention(&qkv, &qkv, pads.as_ref(), None, spec).unwrap();
+        let got = super::attention(&qkv, &qkv, pads.as_ref(), &Sight::default(), spec).unwrap();
         let other = again(&qkv);
         let expected = composed::attention(other.clone(), other.clone(), pads, spec);
         close("values", got.clone(), expected.clone());
@@ -130,7 +130,7 @@ fn attention_to_others_is_its_composition() {
         let q = leaf(&mut samples, [batch * queries, heads * dim], &graph());
         let kv = leaf(&mut samples, [batch * keys, 2 * heads * dim], &graph());
         let pads = pads(batch, keys);
-        let got = super::attention(&q, &kv, Some(&pads), None, spec).unwrap();
+        let got = super::attention(&q, &kv, Some(&pads), &Sight::default(), spec).unwrap();
         let (q2, kv2) = (again(&q), again(&kv));
         let expected = composed::attention(q2.clone(), kv2.clone(), Some(pads), spec);
         close("values", got.clone(), expected.clone());
@@ -148,7 +148,7 @@ fn several_texts_that_look_at_one_image_add_up() {
     let q = leaf(&mut samples, [places.len() * queries, heads * dim], &graph());
     let kv = leaf(&mut samples, [images * keys, 2 * heads * dim], &graph());
     let spec = AttentionSpec::crossed(places.len(), queries, images, keys, heads, dim);
-    let got = super::attention(&q, &kv, None, Some(&places), spec).unwrap();
+    let got = super::attention(&q, &kv, None, &Sight { places: Some(&places), factors: None }, spec).unwrap();
     let (q2, kv2) = (again(&q), again(&kv));
     let rows: Vec<i32> = places.iter().map(|place| *place as i32).collect();
     let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [places.len()]), &graph());
@@ -160,6 +160,24 @@ fn several_texts_that_look_at_one_image_add_up() {
     let (found, wanted) = (mixed(got).backward(), mixed(expected).backward());
     close("q", q.grad(&found).unwrap(), q2.grad(&wanted).unwrap());
     close("kv", kv.grad(&found).unwrap(), kv2.grad(&wanted).unwrap());
+}
+
+#[test]
+fn keys_that_are_left_out_get_nothing_and_give_nothing_back() {
+    let mut samples = Samples::new(6);
+    let (batch, seq, heads, dim) = (2, 9, 2, 4);
+    let spec = AttentionSpec::packed(batch, seq, heads, dim);
+    let qkv = leaf(&mut samples, [batch * seq, 3 * heads * dim], &graph());
+    let count = batch * heads * seq * seq;
+    let factors: Vec<f32> = (0..count).map(|i| if i * 31 % 7 < 2 { 0.0 } else { 1.4 }).collect();
+    let sight = Sight { places: None, factors: Some(factors.clone()) };
+    let got = super::attention(&qkv, &qkv, None, &sight, spec).unwrap();
+    let other = again(&qkv);
+    let factors = Tensor::from_data(TensorData::new(factors, [batch, heads, seq, seq]), &graph());
+    let expected = composed::attention_with(other.clone(), other.clone(), None, Some(factors), spec);
+    close("values", got.clone(), expected.clone());
+    let (found, wanted) = (mixed(got).backward(), mixed(expected).backward());
+    close("qkv", qkv.grad(&found).unwrap(), other.grad(&wanted).unwrap());
 }
 
 /// The last keys of every other sequence are padding.
