@@ -1,6 +1,7 @@
 //! Every loss and every gradient against a PyTorch twin in double precision (`fixtures/training`), the
 //! optimiser, the momentum networks, the queues, and ten steps of all of it.
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+#![allow(clippy::print_stdout, reason = "a passing test shows how close it came")]
 
 use blip_tests::training::{Fixture, changes, difference, named, named_gradients, summary, with_values};
 use blip_web::model::{DecoderNetwork, Grounding, Networks};
