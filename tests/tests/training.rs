@@ -116,6 +116,15 @@ impl World {
     }
 
     fn pretrain(&self, steps: usize, place: (&Path, bool)) -> blip_web::Result<(Blip, Vec<f64>)> {
+        self.pretrain_with(recipe(steps), steps, place)
+    }
+
+    fn pretrain_with(
+        &self,
+        recipe: Recipe,
+        steps: usize,
+        place: (&Path, bool),
+    ) -> blip_web::Result<(Blip, Vec<f64>)> {
         let networks = Networks {
             text_encoder: true,
             decoder: Some(DecoderNetwork::Shared),
@@ -125,7 +134,7 @@ impl World {
         };
         // A queue that wraps in the middle of a batch; an alpha that still rises.
         let contrast = ContrastRecipe { queue: 20, momentum: 0.9, softness: 0.4, softness_epochs: 0.8 };
-        let recipe = Recipe { contrast: Some(contrast), average: Some(0.9), ..recipe(steps) };
+        let recipe = Recipe { contrast: Some(contrast), average: Some(0.9), ..recipe };
         let recipe = Recipe { epoch_steps: Some(12), epochs: steps.div_ceil(12), ..recipe };
         let objective = Pretraining { tokens: TaskTokens::of(&self.tokenizer) };
         self.run(&objective, (), &networks, &recipe, place)
@@ -179,6 +188,17 @@ fn a_resumed_pre_training_is_the_uninterrupted_one() {
     world.pretrain(12, (&parts, false)).unwrap();
     let (resumed, _) = world.pretrain(24, (&parts, true)).unwrap();
     assert_eq!(values(&resumed), values(&expected));
+}
+
+#[test]
+fn recomputing_instead_of_keeping_changes_nothing() {
+    let Some(icons) = icons() else { return };
+    let world = World::load(&icons);
+    let of = |gradient_checkpointing, name: &str| {
+        let recipe = Recipe { gradient_checkpointing, ..recipe(3) };
+        values(&world.pretrain_with(recipe, 3, (&folder(name), false)).unwrap().0)
+    };
+    assert_eq!(of(true, "recomputed"), of(false, "kept"));
 }
 
 #[test]

@@ -15,10 +15,10 @@ pub fn copy_for_features(model: &Blip) -> Blip {
     Blip { text_decoder: None, lm: None, itm: None, nlvr2: None, ..copy }
 }
 
-/// The copy among the tensors of a graph on `device`, as constants: it then computes as its model does.
+/// A module among the tensors of a graph on `device`, as constants: a copy then computes as its model does.
 #[must_use]
-pub fn among_constants(copy: &Blip, device: &Device) -> Blip {
-    copy.clone().map(&mut Constants(device.gradient_checkpointing_strategy()))
+pub fn among_constants<M: Module>(module: &M, device: &Device) -> M {
+    module.valid().map(&mut Constants(device.gradient_checkpointing_strategy()))
 }
 
 struct Constants(Option<GradientCheckpointingStrategy>);

@@ -11,7 +11,7 @@ use super::recipe::{Adam, Clip, Recipe};
 use crate::config::BlipConfig;
 use crate::model::Blip;
 use crate::train::checkpoint::CheckpointFiles;
-use crate::train::momentum::copy_for_features;
+use crate::train::momentum::{among_constants, copy_for_features};
 use crate::train::objectives::{Learner, Memory};
 use crate::train::queue::{Place, Queues};
 use crate::train::schedule::Position;
@@ -195,7 +195,8 @@ impl Trainer {
 
 /// The learner on a device with automatic differentiation, its parameters leaves.
 fn leaves(start: Learner, device: &Device) -> Learner {
-    start.valid().to_device(&device.clone().inner()).train().fork(device)
+    let plain = start.valid().to_device(&device.clone().inner());
+    among_constants(&plain, device).set_require_grad(true)
 }
 
 fn optimizer(recipe: &Recipe) -> ModuleOptimizer {
