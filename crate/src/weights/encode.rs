@@ -84,6 +84,7 @@ impl Item {
     }
 
     /// The same numbers under a second name.
+    #[cfg(feature = "cli")]
     #[must_use]
     pub fn alias(&self, name: &str) -> Self {
         let mut alias = self.clone();
