@@ -193,7 +193,8 @@ mod tests {
         assert!(!file.contains("\nblip-web ") && !file.contains("\nsyn "), "what is not linked is listed");
         assert!(file.contains("Mozilla Public License"), "the text of MPL-2.0 is missing");
         let root = workspace.root.display().to_string();
-        for path in [root.as_str(), "registry/src", "/home/", "/root/"] {
+        let home = std::env::home_dir().unwrap().join(".").display().to_string();
+        for path in [root.as_str(), "registry/src", home.trim_end_matches('.')] {
             assert!(!file.contains(path), "the notices hold {path}");
         }
     }
