@@ -7,7 +7,7 @@ use blip_tests::training::{Fixture, changes, difference, named, named_gradients,
 use blip_web::model::{DecoderNetwork, Grounding, Networks};
 use blip_web::nn::Noise;
 use blip_web::train::batch::{
-    Batch, HostImages, HostTexts, HostWeights, Preparation, Questions, Statements, TaskTokens,
+    Batch, HostImages, HostTexts, HostWeights, Nearly, Preparation, Questions, Statements, TaskTokens,
 };
 use blip_web::train::contrast::Contrast;
 use blip_web::train::data::Record;
@@ -207,7 +207,14 @@ fn matching_and_its_gradients_are_the_twins() {
         Negatives { images: places(&case["negative_images"]), texts: places(&case["negative_texts"]) };
     let tokens = learner.blip.vision.forward(images(&fixture, 0, 4).on(&graph()));
     let kv = learner.blip.text_encoder.as_ref().unwrap().cross_kv(tokens);
-    let loss = matching(&learner.blip, &kv, &texts, &negatives, (TOKENS.enc, Noise::NONE), &graph());
+    let loss = matching(
+        &learner.blip,
+        &kv,
+        (&texts, &Nearly::default()),
+        &negatives,
+        (TOKENS.enc, Noise::NONE),
+        &graph(),
+    );
     close("itm", scalar(&loss), &case["loss"], LOSS);
     // The pairs that belong together are the first rows.
     let positives =
@@ -395,7 +402,14 @@ fn retrieval_with_several_texts_an_image_is_the_twins() {
     let negatives =
         Negatives { images: places(&case["negative_images"]), texts: places(&case["negative_texts"]) };
     let kv = learner.blip.text_encoder.as_ref().unwrap().cross_kv(tokens);
-    let itm = matching(&learner.blip, &kv, &texts, &negatives, (TOKENS.enc, Noise::NONE), &graph());
+    let itm = matching(
+        &learner.blip,
+        &kv,
+        (&texts, &Nearly::default()),
+        &negatives,
+        (TOKENS.enc, Noise::NONE),
+        &graph(),
+    );
     close("itm", scalar(&itm), &case["itm"], LOSS);
     gradients(&fixture, "retrieval", "retrieval.gradients", &learner, itc + itm);
 
@@ -445,7 +459,7 @@ fn statements_about_two_images_are_the_twins() {
 fn pass(device: &Device) -> Pass<'_> {
     let noise = PassNoise::new(NoiseRecipe::default(), Draw::new(1, Purpose::Noise, 0, 0), device);
     let negatives = Draw::new(1, Purpose::Negatives, 0, 0);
-    Pass { device, memory: None, softness: 0.0, negatives, noise }
+    Pass { device, memory: None, softness: 0.0, negatives, noise, frozen_vision: false }
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub enum Purpose {
     Noise = 3,
     /// What is picked out of a record: a caption, a question, an order of images.
     Records = 4,
+    /// The rows of words that the parent's vocabulary had not; the part is the word's number.
+    Words = 5,
 }
 
 /// A stream of random numbers.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use super::fresh::FreshParameters;
 use crate::config::BlipConfig;
@@ -13,6 +14,18 @@ use crate::nn::{Matrix, Source};
 use crate::weights::keymap::{Meaning, meaning};
 use crate::weights::{Checkpoint, Parameter, Part, StoredTensor, schema};
 use crate::{Error, ErrorKind, Result};
+
+/// What of a checkpoint a model begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inheritance {
+    /// Everything that it has.
+    #[default]
+    All,
+    /// The image encoder; text networks begin anew, as pre-training in the paper begins with an image
+    /// encoder that was trained on labels.
+    Vision,
+}
 
 /// A model with the weights of a checkpoint, as far as that has them.
 #[derive(Debug)]
@@ -27,8 +40,8 @@ pub struct Inherited {
 /// A model of this configuration with the weights of a checkpoint of other networks.
 ///
 /// What a network has by the same name is taken. Both cross-attentions of an NLVR2 model begin as the one
-/// of the checkpoint; the decoder in an encoder's network begins as that of a decoder's network; a position
-/// table is interpolated to the pictures' size.
+/// of the checkpoint; the decoder in an encoder's network begins as that of a decoder's network, and so does
+/// an encoder where there was only a decoder; a position table is interpolated to the pictures' size.
 ///
 /// # Errors
 /// [`ErrorKind::WeightsMissing`] and [`ErrorKind::WeightsShape`] for what cannot begin anew: all but heads,
@@ -37,6 +50,7 @@ pub fn inherit(
     checkpoint: &Checkpoint,
     config: &BlipConfig,
     networks: &Networks,
+    inheritance: Inheritance,
     seed: u64,
     device: &Device,
 ) -> Result<Inherited> {
@@ -50,6 +64,7 @@ pub fn inherit(
     let mut source = Heir {
         found,
         wanted: wanted.collect(),
+        inheritance,
         begin: FreshParameters::new(seed, device),
         fresh: Vec::new(),
         failed: None,
@@ -65,6 +80,7 @@ pub fn inherit(
 struct Heir<'a> {
     found: BTreeMap<String, &'a StoredTensor>,
     wanted: HashMap<String, Parameter>,
+    inheritance: Inheritance,
     begin: FreshParameters,
     fresh: Vec<String>,
     failed: Option<Error>,
@@ -89,6 +105,9 @@ impl Heir<'_> {
     }
 
     fn part(&self, part: &Part) -> Result<Option<Vec<f32>>> {
+        if self.inheritance == Inheritance::Vision && !part.path.starts_with("vision.") {
+            return Ok(None);
+        }
         let Some(stored) = alike(&part.path).iter().find_map(|path| self.found.get(path)) else {
             if may_begin(&part.path) {
                 return Ok(None);
@@ -166,7 +185,7 @@ fn alike(path: &str) -> Vec<String> {
             paths.push(path.replace(branch, ".crossattention."));
         }
     }
-    if path.contains(".causal_attention.") {
+    if path.starts_with("text_encoder.") {
         paths.push(
             path.replace("text_encoder.", "text_decoder.").replace(".causal_attention.", ".attention."),
         );
@@ -222,7 +241,8 @@ mod tests {
         let shared = networks(Some(DecoderNetwork::Shared), false);
         let parent = Blip::build(&mut FreshParameters::new(1, &device), &config(), &shared);
         let named = named_tensors(&parent).unwrap();
-        let heir = inherit(&named.clone().into(), config_of_heir, wanted, 2, &device).unwrap();
+        let heir =
+            inherit(&named.clone().into(), config_of_heir, wanted, Inheritance::All, 2, &device).unwrap();
         [named, named_tensors(&heir.model).unwrap()]
     }
 
@@ -253,6 +273,44 @@ mod tests {
             filter.contains_key("itm_head.weight")
                 && !filter.contains_key("text_decoder.cls.predictions.bias")
         );
+    }
+
+    #[test]
+    fn an_encoder_begins_as_the_decoder_where_there_was_only_that() {
+        let (config, device) = (config(), Device::flex());
+        let caption = Networks::caption(config.vision_config.hidden_size);
+        let parent = Blip::build(&mut FreshParameters::new(1, &device), &config, &caption);
+        let named = named_tensors(&parent).unwrap();
+        let shared = networks(Some(DecoderNetwork::Shared), false);
+        let all = Inheritance::All;
+        let heir = inherit(&named.clone().into(), &config, &shared, all, 2, &device).unwrap();
+        let after = named_tensors(&heir.model).unwrap();
+        for name in ["attention.self.query.weight", "crossattention.self.key.weight"] {
+            let name = format!("encoder.layer.1.{name}");
+            let before = &named[&format!("text_decoder.bert.{name}")];
+            assert_eq!(&after[&format!("text_encoder.{name}")], before);
+            assert_eq!(&after[&format!("text_decoder.bert.{name}")], before);
+        }
+    }
+
+    #[test]
+    fn an_image_encoder_alone_leaves_texts_fresh() {
+        let (config, device) = (config(), Device::flex());
+        let shared = networks(Some(DecoderNetwork::Shared), false);
+        let parent = Blip::build(&mut FreshParameters::new(1, &device), &config, &shared);
+        let named = named_tensors(&parent).unwrap();
+        let mut wider = config.clone();
+        wider.text_config.vocab_size += 5;
+        let vision = Inheritance::Vision;
+        let heir = inherit(&named.clone().into(), &wider, &shared, vision, 2, &device).unwrap();
+        let after = named_tensors(&heir.model).unwrap();
+        for (name, values) in &after {
+            if name.starts_with("vision_model.") {
+                assert_eq!(values, &named[name]);
+            }
+        }
+        let name = "text_encoder.encoder.layer.1.intermediate.dense.weight";
+        assert_ne!(after[name], named[name]);
     }
 
     #[test]
@@ -303,13 +361,14 @@ mod tests {
         let checkpoint: Checkpoint = named_tensors(&parent).unwrap().into();
         let mut other = config();
         other.text_config.vocab_size = 31;
-        let error = inherit(&checkpoint, &other, &networks(None, false), 2, &device).unwrap_err();
+        let all = Inheritance::All;
+        let error = inherit(&checkpoint, &other, &networks(None, false), all, 2, &device).unwrap_err();
         assert_eq!(error.code(), "weights-shape");
         let filter = named_tensors(
-            &inherit(&checkpoint, &config(), &networks(None, false), 2, &device).unwrap().model,
+            &inherit(&checkpoint, &config(), &networks(None, false), all, 2, &device).unwrap().model,
         );
-        let error =
-            inherit(&filter.unwrap().into(), &config(), &Networks::caption(160), 2, &device).unwrap_err();
+        let error = inherit(&filter.unwrap().into(), &config(), &Networks::caption(160), all, 2, &device)
+            .unwrap_err();
         assert_eq!(error.code(), "weights-missing");
     }
 }

@@ -18,6 +18,7 @@ pub mod noise;
 pub mod objectives;
 pub mod queue;
 pub mod random;
+pub mod reword;
 pub mod scenes;
 pub mod schedule;
 pub mod vocabulary;

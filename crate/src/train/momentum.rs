@@ -21,15 +21,27 @@ pub fn among_constants<M: Module>(module: &M, device: &Device) -> M {
     module.valid().map(&mut Constants(device.gradient_checkpointing_strategy()))
 }
 
+/// A tensor that was computed outside any graph, among those of a graph on `device`.
+pub fn constant<const D: usize>(value: Tensor<D>, device: &Device) -> Tensor<D> {
+    constant_for(value, device.gradient_checkpointing_strategy())
+}
+
+fn constant_for<const D: usize>(
+    value: Tensor<D>,
+    strategy: Option<GradientCheckpointingStrategy>,
+) -> Tensor<D> {
+    match strategy {
+        Some(strategy) => value.autodiff().with_gradient_checkpointing_strategy(strategy),
+        None => value,
+    }
+}
+
 struct Constants(Option<GradientCheckpointingStrategy>);
 
 impl ModuleMapper for Constants {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let strategy = self.0;
-        param.map(|value| match strategy {
-            Some(strategy) => value.autodiff().with_gradient_checkpointing_strategy(strategy),
-            None => value,
-        })
+        param.map(|value| constant_for(value, strategy))
     }
 }
 

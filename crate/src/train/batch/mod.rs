@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use captions::Captions;
 pub use dialogues::Dialogues;
 pub use images::HostImages;
-pub use pairs::Pairs;
+pub use pairs::{Nearly, PairOptions, Pairs};
 pub use questions::Questions;
 pub use statements::Statements;
 pub use texts::{HostTexts, HostWeights, Texts};

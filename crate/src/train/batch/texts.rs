@@ -78,6 +78,12 @@ impl HostTexts {
         Self { rows: places.into_iter().map(|place| self.rows[place].clone()).collect(), pad: self.pad }
     }
 
+    /// These texts and those, in this order.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        Self { rows: [&self.rows[..], &others.rows].concat(), pad: self.pad }
+    }
+
     /// The texts on a device, each with `first` as its first token.
     pub fn on(&self, device: &Device, first: u32) -> Texts {
         let (seq, shape) = (self.longest(), [self.len(), self.longest()]);

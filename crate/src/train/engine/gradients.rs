@@ -30,6 +30,7 @@ pub(super) struct Step<'a> {
     pub seed: u64,
     pub step: usize,
     pub workers: usize,
+    pub frozen_vision: bool,
 }
 
 struct RankResult {
@@ -63,6 +64,7 @@ pub(super) fn compute<O: Objective>(
             softness: step.softness,
             negatives: draw(Purpose::Negatives),
             noise: PassNoise::new(step.noise, draw(Purpose::Noise), step.device),
+            frozen_vision: step.frozen_vision,
         };
         let losses = objective.losses(&learner, batch, &mut pass)?;
         let gradients = losses.total().div_scalar(ranks as f64).backward();

@@ -44,6 +44,10 @@ pub struct Recipe {
     pub gradient_checkpointing: bool,
     /// How fresh weights begin.
     pub stem: Stem,
+    /// The image encoder stays as it is, so that the networks of several stages can be put over one; no
+    /// stage of the reference does so.
+    #[serde(default)]
+    pub frozen_vision: bool,
 }
 
 /// AdamW, on every parameter alike (spec §7.2).
@@ -137,6 +141,7 @@ impl Recipe {
             average: None,
             gradient_checkpointing: false,
             stem: Stem::default(),
+            frozen_vision: false,
         }
     }
 

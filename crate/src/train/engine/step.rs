@@ -35,6 +35,7 @@ impl Trainer {
             seed: recipe.seed,
             step: self.meta.step,
             workers: recipe.workers,
+            frozen_vision: recipe.frozen_vision,
         };
         let Computed { gradients, losses, fresh } = compute(objective, &self.learner, batches, &step)?;
         let mut gradients = clipped(gradients, &self.learner, recipe.clip);

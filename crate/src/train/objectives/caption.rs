@@ -25,7 +25,7 @@ impl Objective for Captioning {
     fn losses(&self, learner: &Learner, batch: Captions, pass: &mut Pass<'_>) -> Result<Losses> {
         let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let Captions { images, texts, weights } = batch;
-        let tokens = model.vision.forward_noisy(images.on(device), noise);
+        let tokens = pass.look(model, images.on(device));
         let grounding = Grounding::new(model.decoder().expect(NETWORKS).cross_kv(tokens));
         let lm = language(model, &grounding, &texts, &weights, (self.dec, self.smoothing, noise), device);
         Ok(Losses::only("lm", lm))

@@ -30,7 +30,7 @@ impl Objective for DialogueRanking {
         let labels = batch.labels();
         let Dialogues { images, captions, texts } = batch;
         let encoder = model.text_encoder.as_ref().expect(NETWORKS);
-        let tokens = model.vision.forward_noisy(images.on(device), noise);
+        let tokens = pass.look(model, images.on(device));
         let captions = captions.on(device, cls);
         let states =
             encoder.forward_noisy(captions.ids, captions.pads.clone(), None, TextMode::Unimodal, noise);

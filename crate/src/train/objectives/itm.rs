@@ -7,7 +7,7 @@ use crate::device::block_on;
 use crate::kernels::read_floats;
 use crate::model::{Blip, CrossKv, Grounding, TextMode, integers};
 use crate::nn::Noise;
-use crate::train::batch::HostTexts;
+use crate::train::batch::{HostTexts, Nearly};
 use crate::train::draw::Draw;
 use crate::train::loss::cross_entropy;
 use crate::train::negatives::Rule;
@@ -59,24 +59,28 @@ impl Negatives {
 /// The loss of telling pairs that belong together from those that do not: `[1]`.
 ///
 /// Three rows a pair, in this order: all pairs, all texts with wrong images, all images with wrong
-/// texts; the mean over all. Keys and values of an image are computed once, whatever texts look at it,
-/// and wrong images learn as well.
+/// texts, which are nearly true ones where there are such; the mean over all. Keys and values of an image
+/// are computed once, whatever texts look at it, and wrong images learn as well.
 ///
 /// # Panics
 /// When the model has no text encoder or no head for matching.
 pub fn matching(
     model: &Blip,
     images: &CrossKv,
-    texts: &HostTexts,
+    (texts, nearly): (&HostTexts, &Nearly),
     negatives: &Negatives,
     (enc, noise): (u32, Noise<'_>),
     device: &Device,
 ) -> Tensor<1> {
     let batch = texts.len();
+    let mut wrong = negatives.texts.clone();
+    for (place, &pair) in nearly.of.iter().enumerate() {
+        wrong[pair] = batch + place;
+    }
     let all = || 0..batch;
     let looked_at = all().chain(negatives.images.iter().copied()).chain(all());
     let grounding = Grounding::new(images.pick(looked_at));
-    let texts = texts.pick(all().chain(all()).chain(negatives.texts.iter().copied()));
+    let texts = texts.and(&nearly.texts).pick(all().chain(all()).chain(wrong));
     let labels: Vec<i32> = (0..3 * batch).map(|row| i32::from(row < batch)).collect();
     cross_entropy(
         logits(model, texts, &grounding, (enc, noise), device),

@@ -27,6 +27,7 @@ pub use vqa::Vqa;
 use super::batch::Batch;
 use super::contrast::Contrast;
 use super::draw::Draw;
+use super::momentum::constant;
 use super::noise::PassNoise;
 use super::queue::{Fresh, Queues};
 use crate::Result;
@@ -63,6 +64,20 @@ pub struct Pass<'a> {
     pub negatives: Draw,
     /// What is left out.
     pub noise: PassNoise,
+    /// The image encoder stays as it is.
+    pub frozen_vision: bool,
+}
+
+impl Pass<'_> {
+    /// What the image encoder sees: `[batch, tokens, width]` of `[batch, 3, size, size]`.
+    ///
+    /// A frozen one computes as in inference, outside the graph, and nothing is left out in it.
+    fn look(&self, model: &Blip, pixels: Tensor<4>) -> Tensor<3> {
+        if !self.frozen_vision {
+            return model.vision.forward_noisy(pixels, self.noise.of_pass());
+        }
+        constant(model.vision.valid().forward(pixels.inner()), self.device)
+    }
 }
 
 /// The losses of one rank's batch.

@@ -26,7 +26,7 @@ impl Objective for Nlvr2 {
         let encoder = model.text_encoder.as_ref().expect(NETWORKS);
         let count = labels.len();
         // Both pictures of all pairs in one pass.
-        let tokens = model.vision.forward_noisy(images.on(device), noise);
+        let tokens = pass.look(model, images.on(device));
         let (first, second) = (tokens.clone().narrow(0, 0, count), tokens.narrow(0, count, count));
         let grounding = Grounding::new(encoder.cross_kv_pair(first, second));
         let texts = texts.on(device, self.enc);

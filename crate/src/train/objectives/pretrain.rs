@@ -32,10 +32,10 @@ impl Objective for Pretraining {
         let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let memory = pass.memory.expect(NETWORKS);
         let temperature = learner.contrast.as_ref().expect(NETWORKS).temperature();
-        let Pairs { images, texts, ids } = batch;
+        let Pairs { images, texts, ids, nearly } = batch;
         let pixels = images.on(device);
 
-        let tokens = model.vision.forward_noisy(pixels.clone(), noise);
+        let tokens = pass.look(model, pixels.clone());
         let student = features(model, tokens.clone(), texts.on(device, cls), noise);
         let teacher = {
             let momentum = among_constants(&memory.momentum, device);
@@ -52,7 +52,7 @@ impl Objective for Pretraining {
             &mut pass.negatives,
         )?;
         let shared = model.text_encoder.as_ref().expect(NETWORKS).cross_kv(tokens);
-        let itm = matching(model, &shared, &texts, &negatives, (enc, noise), device);
+        let itm = matching(model, &shared, (&texts, &nearly), &negatives, (enc, noise), device);
 
         let weights = texts.mean(0);
         let lm = language(model, &Grounding::new(shared), &texts, &weights, (dec, SMOOTHING, noise), device);

@@ -28,10 +28,10 @@ impl Objective for Retrieval {
         let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let memory = pass.memory.expect(NETWORKS);
         let temperature = learner.contrast.as_ref().expect(NETWORKS).temperature();
-        let Pairs { images, texts, ids } = batch;
+        let Pairs { images, texts, ids, nearly } = batch;
         let pixels = images.on(device);
 
-        let tokens = model.vision.forward_noisy(pixels.clone(), noise);
+        let tokens = pass.look(model, pixels.clone());
         let student = features(model, tokens.clone(), texts.on(device, cls), noise);
         let teacher = {
             let momentum = among_constants(&memory.momentum, device);
@@ -49,7 +49,7 @@ impl Objective for Retrieval {
         let negatives =
             Negatives::draw(image_to_text.clone(), image_to_text.transpose(), rule, &mut pass.negatives)?;
         let images = model.text_encoder.as_ref().expect(NETWORKS).cross_kv(tokens);
-        let itm = matching(model, &images, &texts, &negatives, (enc, noise), device);
+        let itm = matching(model, &images, (&texts, &nearly), &negatives, (enc, noise), device);
 
         let parts = vec![("itc", contrasted.loss), ("itm", itm)];
         Ok(Losses { parts, fresh: Some(fresh(teacher, ids)) })

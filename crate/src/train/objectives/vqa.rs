@@ -27,7 +27,7 @@ impl Objective for Vqa {
         let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
         let Questions { images, questions, answers, asked, weights } = batch;
         let encoder = model.text_encoder.as_ref().expect(NETWORKS);
-        let tokens = model.vision.forward_noisy(images.on(device), noise);
+        let tokens = pass.look(model, images.on(device));
         let image = Grounding::new(encoder.cross_kv(tokens));
         let questions = questions.on(device, enc);
         let states = encoder.forward_noisy(

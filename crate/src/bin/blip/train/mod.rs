@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use blip_web::ErrorKind;
 use blip_web::convert::ModelDirectory;
 use blip_web::model::Blip;
-use blip_web::train::batch::{Batch, Preparation, TaskTokens};
+use blip_web::train::batch::{Batch, PairOptions, Preparation, TaskTokens};
 use blip_web::train::data::Augment;
 use blip_web::train::engine::{
     Event, Journal, Origin, Recipe, Report, Resolved, Run, RunFolder, Shuffled, resolve, train,
@@ -92,6 +92,7 @@ struct Config {
     data: DataConfig,
     recipe: Recipe,
     captioning: CaptioningConfig,
+    matching: MatchingConfig,
     run: RunConfig,
 }
 
@@ -103,6 +104,15 @@ struct CaptioningConfig {
     prompt: String,
     /// Label smoothing.
     label_smoothing: f64,
+}
+
+/// What only pre-training and retrieval ask for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MatchingConfig {
+    /// How often the wrong text of a picture is one of its record's own nearly true texts, where it has
+    /// such, instead of one drawn out of the batch.
+    own_negatives: f64,
 }
 
 /// How often a run saves and reports.
@@ -140,6 +150,7 @@ impl Stage {
             data: DataConfig::new(augment),
             recipe,
             captioning: CaptioningConfig { prompt: "a picture of ".to_owned(), label_smoothing: 0.1 },
+            matching: MatchingConfig { own_negatives: 0.0 },
             run: RunConfig { save_every: 250, report_every: 50 },
         }
     }
@@ -158,28 +169,34 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let resolved = resolve(&stage.defaults(), Some(&text), &arguments.set)?;
     let config = &resolved.value;
-    check(&config.run)?;
+    check(config)?;
     config.recipe.validate()?;
     let start = config.model.start(stage, &config.recipe, arguments.init.as_deref())?;
     let feed = config.data.open(start.config.vision_config.image_size, config.recipe.seed)?;
     say(stage, &resolved, &start, &feed)?;
     let tokens = TaskTokens::of(&start.tokenizer);
+    let pairs = PairOptions { own_negatives: config.matching.own_negatives };
     let job = Job { stage, arguments, config, feed: &feed };
     match stage {
-        Stage::Pretrain => job.run(&Pretraining { tokens }, (), start),
+        Stage::Pretrain => job.run(&Pretraining { tokens }, pairs, start),
         Stage::Caption => {
             let CaptioningConfig { prompt, label_smoothing } = config.captioning.clone();
             let objective = Captioning { dec: tokens.dec, smoothing: label_smoothing };
             job.run(&objective, prompt, start)
         }
-        Stage::Retrieval => job.run(&Retrieval { tokens }, (), start),
+        Stage::Retrieval => job.run(&Retrieval { tokens }, pairs, start),
         Stage::Vqa => job.run(&Vqa { tokens }, (), start),
         Stage::Nlvr2 => job.run(&Nlvr2 { enc: tokens.enc }, (), start),
         Stage::Dialogue => job.run(&DialogueRanking { tokens }, (), start),
     }
 }
 
-fn check(run: &RunConfig) -> Result<()> {
+fn check(Config { run, matching, .. }: &Config) -> Result<()> {
+    let own = matching.own_negatives;
+    if !(0.0..=1.0).contains(&own) {
+        let message = format!("matching.own_negatives is {own}, expected 0 to 1");
+        return Err(blip_web::Error::new(ErrorKind::BadOption, message).into());
+    }
     for (name, every) in [("run.save_every", run.save_every), ("run.report_every", run.report_every)] {
         if every == 0 {
             let message = format!("{name} is 0, expected at least 1");

@@ -12,11 +12,12 @@ use blip_web::train::contrast::Contrast;
 use blip_web::train::data::Noise;
 use blip_web::train::engine::{Recipe, overlaid};
 use blip_web::train::fresh::FreshParameters;
-use blip_web::train::inherit::inherit;
+use blip_web::train::inherit::{Inheritance, inherit};
 use blip_web::train::objectives::Learner;
+use blip_web::train::reword::reworded;
 use blip_web::train::scenes::World;
 use blip_web::train::vocabulary::vocabulary;
-use blip_web::weights::complete_vocabulary;
+use blip_web::weights::{Checkpoint, Container, Dtype, Precision, Quantisation, complete_vocabulary};
 use blip_web::{Error, ErrorKind};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,11 @@ pub(super) struct ModelConfig {
     shape: String,
     /// Fields of a `config.json` that are otherwise, such as `vision_config.image_size`.
     dimensions: Option<Value>,
-    /// The words of a fresh model.
+    /// The words of a fresh model; where one that inherits names them, it has these instead of its
+    /// parent's, and what the parent knew of those they share.
     vocabulary: Option<VocabularyConfig>,
+    /// What of a parent is taken.
+    inherits: Inheritance,
     /// SPDX expression of the weights.
     pub(super) licence: String,
 }
@@ -57,6 +61,7 @@ impl Default for ModelConfig {
             shape: "tiny".to_owned(),
             dimensions: None,
             vocabulary: None,
+            inherits: Inheritance::All,
             licence: "MIT OR Apache-2.0".to_owned(),
         }
     }
@@ -91,43 +96,45 @@ impl ModelConfig {
 
     fn inherited(&self, stage: Stage, recipe: &Recipe, parent: &Path, device: &Device) -> Result<Start> {
         let (checkpoint, config) = open_checkpoint(parent)?;
+        let checkpoint = written_out(checkpoint, &config)?;
         let config = self.with_dimensions(config)?;
         let folder = if parent.is_dir() { parent } else { parent.parent().unwrap_or(Path::new(".")) };
         let words = match manifest_in(parent)? {
             Some(manifest) => folder.join(&manifest.files.vocab.path),
             None => folder.join("vocab.txt"),
         };
-        let vocabulary = complete_vocabulary(&read(&words)?, &config)?;
+        let mut vocabulary = complete_vocabulary(&read(&words)?, &config)?;
+        let (mut checkpoint, mut config) = (checkpoint, config);
+        if let Some(wanted) = &self.vocabulary {
+            let other = wanted.lines()?;
+            checkpoint = reworded(&checkpoint, &words_of(&vocabulary), &words_of(&other), recipe.seed)?;
+            vocabulary = other;
+        }
         let tokenizer = Arc::new(Tokenizer::from_vocab(&vocabulary)?);
+        if self.vocabulary.is_some() {
+            config = speaking(config, &tokenizer);
+        }
         let networks = stage.networks(&config);
-        let inherited = inherit(&checkpoint, &config, &networks, recipe.seed, device)?;
+        let inherited = inherit(&checkpoint, &config, &networks, self.inherits, recipe.seed, device)?;
         let learner = Learner { blip: inherited.model, contrast: None };
         Ok(Start { learner, config, networks, tokenizer, vocabulary, fresh: inherited.fresh })
     }
 
     fn fresh(&self, stage: Stage, recipe: &Recipe, device: &Device) -> Result<Start> {
-        let vocabulary = match &self.vocabulary {
-            Some(VocabularyConfig::File { path }) => read(path)?,
-            Some(VocabularyConfig::Captions { world }) => lines(&world.words()),
-            Some(VocabularyConfig::Texts { world }) => lines(&[world.text_words(), Noise::words()].concat()),
-            None => {
-                let message = "a model that begins from nothing needs [model.vocabulary] with a kind, \
-                               and one that does not --init";
-                bail!(Error::new(ErrorKind::BadOption, message));
-            }
+        let Some(words) = &self.vocabulary else {
+            let message = "a model that begins from nothing needs [model.vocabulary] with a kind, \
+                           and one that does not --init";
+            bail!(Error::new(ErrorKind::BadOption, message));
         };
+        let vocabulary = words.lines()?;
         let tokenizer = Arc::new(Tokenizer::from_vocab(&vocabulary)?);
-        let (size, dec, sep) = (tokenizer.vocab_size(), tokenizer.dec(), tokenizer.sep());
-        let mut config = match &*self.shape {
-            "tiny" => BlipConfig::tiny(size, dec, sep),
+        let config = match &*self.shape {
+            "tiny" => BlipConfig::tiny(tokenizer.vocab_size(), tokenizer.dec(), tokenizer.sep()),
             "base" => BlipConfig::base(),
             "large" => BlipConfig::large(),
             path => BlipConfig::from_json(&String::from_utf8_lossy(&read(Path::new(path))?))?,
         };
-        let text = &mut config.text_config;
-        (text.vocab_size, text.bos_token_id, text.sep_token_id) = (size, dec, sep);
-        text.pad_token_id = tokenizer.pad();
-        let config = self.with_dimensions(config)?;
+        let config = self.with_dimensions(speaking(config, &tokenizer))?;
         let networks = stage.networks(&config);
         let mut source = FreshParameters::new(recipe.seed, device);
         let blip = Blip::build(&mut source, &config, &networks);
@@ -143,6 +150,42 @@ impl ModelConfig {
         config.validate()?;
         Ok(config)
     }
+}
+
+/// A quantised checkpoint as the numbers that it stands for; any other as it is.
+fn written_out(checkpoint: Checkpoint, config: &BlipConfig) -> Result<Checkpoint> {
+    if !checkpoint.tensors.values().any(|tensor| matches!(tensor.dtype, Dtype::I8 | Dtype::U8)) {
+        return Ok(checkpoint);
+    }
+    let container = Container::new(config, &checkpoint, Quantisation::uniform(Precision::F32))?;
+    let mut bytes = Vec::new();
+    container.write("model.safetensors", &mut bytes, &mut |_| {})?;
+    Ok(Checkpoint::from_safetensors(bytes)?)
+}
+
+impl VocabularyConfig {
+    /// The `vocab.txt`.
+    fn lines(&self) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::File { path } => read(path)?,
+            Self::Captions { world } => lines(&world.words()),
+            Self::Texts { world } => lines(&[world.text_words(), Noise::words()].concat()),
+        })
+    }
+}
+
+/// The lines of a `vocab.txt`.
+fn words_of(vocabulary: &[u8]) -> Vec<&str> {
+    std::str::from_utf8(vocabulary).unwrap_or_default().lines().collect()
+}
+
+/// A configuration with the sizes and the marks of a vocabulary.
+fn speaking(mut config: BlipConfig, tokenizer: &Tokenizer) -> BlipConfig {
+    let text = &mut config.text_config;
+    text.vocab_size = tokenizer.vocab_size();
+    (text.bos_token_id, text.sep_token_id, text.pad_token_id) =
+        (tokenizer.dec(), tokenizer.sep(), tokenizer.pad());
+    config
 }
 
 /// A `vocab.txt` of these words.
