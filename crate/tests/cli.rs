@@ -126,7 +126,8 @@ fn every_layout_converts_to_the_same_model() {
 #[test]
 fn a_quantised_model_directory_captions_like_the_one_it_was_made_of() {
     let folder = scratch("quantised");
-    let (tiny, out, report) = (repository("models/tiny"), folder.join("model"), folder.join("report.json"));
+    let (tiny, out, report) =
+        (repository("tests/fixtures/models/captioner"), folder.join("model"), folder.join("report.json"));
     let [tiny, out] = [text(&tiny), text(&out)];
     stdout(&blip(&[
         "convert",
@@ -223,7 +224,7 @@ fn bad_pictures_options_and_checkpoints_have_their_codes() {
     let model = folder.join("tampered");
     std::fs::create_dir_all(&model).unwrap();
     for name in ["blip.json", "model.safetensors", "vocab.txt"] {
-        std::fs::copy(repository("models/tiny").join(name), model.join(name)).unwrap();
+        std::fs::copy(repository("tests/fixtures/models/captioner").join(name), model.join(name)).unwrap();
     }
     let mut weights = std::fs::read(model.join("model.safetensors")).unwrap();
     let last = weights.len() - 1;

@@ -348,7 +348,7 @@ fn what_does_not_go_together_is_refused_before_anything_is_written() {
     assert!(refused(&["--with", "no/folder"]).contains("there is no file or folder `no/folder`"));
     assert!(refused(&["--with", "what is this"]).contains("[bad-option]"));
     assert!(refused(&["--keep-vision"]).contains("--with"));
-    let tiny = text(&repository("models/tiny"));
+    let tiny = text(&repository("tests/fixtures/models/captioner"));
     assert!(refused(&["--with", &tiny]).contains("[bad-vocabulary]"));
 }
 

@@ -215,8 +215,8 @@ fn halves_are_halves_throughout_and_quantised_matrices_what_they_stand_for() {
 #[test]
 fn the_tokenizer_has_every_word_and_the_task_tokens_as_special_ones() {
     let folder = scratch("words");
-    stdout(&convert(&repository("models/tiny"), &folder.join("tiny"), &["--to", "hf"]));
-    let vocab = fs::read(repository("models/tiny/vocab.txt")).unwrap();
+    stdout(&convert(&repository("tests/fixtures/models/captioner"), &folder.join("tiny"), &["--to", "hf"]));
+    let vocab = fs::read(repository("tests/fixtures/models/captioner/vocab.txt")).unwrap();
     assert_eq!(fs::read(folder.join("tiny/vocab.txt")).unwrap(), vocab);
     let ours = Tokenizer::from_vocab(&vocab).unwrap();
     let written = json(&folder.join("tiny/tokenizer.json"));

@@ -146,7 +146,7 @@ fn a_repository_is_a_model_and_can_be_converted() {
 #[test]
 fn a_server_with_a_model_directory_will_do() {
     let (folder, server) = (scratch("server"), Server::start());
-    let tiny = repository("models/tiny");
+    let tiny = repository("tests/fixtures/models/captioner");
     for file in ["blip.json", "model.safetensors", "vocab.txt"] {
         server.add_plain(&format!("/m/{file}"), &std::fs::read(tiny.join(file)).unwrap());
     }

@@ -79,14 +79,14 @@ async function damage(pattern) {
   await cache.put(found[0], new Response(bytes, { headers: old.headers }));
 }
 
-/** What the model of the package says of the samples. */
+/** What the model says of the samples. */
 let packaged;
 function expected() {
-  return (packaged ??= load({ model: "tiny", cache: "none" }));
+  return (packaged ??= folder().then((model) => load({ model, cache: "none" })));
 }
 
 const PIECE = 1 << 19;
-const folder = async () => `${(await servers()).cdn}/models/tiny/`;
+const folder = async () => `${(await servers()).cdn}/models/captioner/`;
 const repository = async (name, options = {}) => ({ model: `fixtures/${name}`, endpoint: (await servers()).hub, ...options });
 const EXACT = { dtype: "f16" };
 
@@ -110,7 +110,7 @@ const CASES = {
     equal(second.captions, first.captions, "captions of the second load");
     equal(second.fromCache, true, "fromCache of the second load");
     equal(await weights(), { bytes: 0, ranges: [] }, "weights of the second load");
-    equal((await requests()).map(({ path }) => path), ["/models/tiny/blip.json"], "requests of the second load");
+    equal((await requests()).map(({ path }) => path), ["/models/captioner/blip.json"], "requests of the second load");
     equal(second.downloads.at(-1).total, first.downloads.at(-1).total, "the total");
     ensure(size > 4e6, `${size} bytes were downloaded`);
   },
@@ -214,12 +214,12 @@ const CASES = {
     const model = await folder();
     const { model: info } = await load({ model });
     const list = await Blip.cache.list();
-    equal(list.map(({ key, id, bytes, complete }) => [key, id, bytes, complete]), [[`${model}blip.json`, "tiny", info.bytes, true]], "the list");
+    equal(list.map(({ key, id, bytes, complete }) => [key, id, bytes, complete]), [[`${model}blip.json`, "captioner", info.bytes, true]], "the list");
     const size = await Blip.cache.size();
     ensure(size >= info.bytes && size < info.bytes + 65536, `the size is ${size}`);
     await Blip.cache.delete("another");
     equal((await Blip.cache.list()).length, 1, "models after deleting another");
-    await Blip.cache.delete("tiny");
+    await Blip.cache.delete("captioner");
     equal([await Blip.cache.list(), await Blip.cache.size()], [[], 0], "what is left");
   },
 
@@ -232,22 +232,22 @@ const CASES = {
   },
 
   "a repository is converted while it is downloaded: the captions of the manifest's model": async () => {
-    const options = await repository("tiny", EXACT);
+    const options = await repository("captioner", EXACT);
     const first = await load(options);
     equal(first.captions, (await expected()).captions, "captions");
-    equal([first.model.id, first.model.licence, first.model.quantisation], ["fixtures/tiny", "BSD-3-Clause", { vision: "f16", text: "f16" }], "the model");
+    equal([first.model.id, first.model.licence, first.model.quantisation], ["fixtures/captioner", "BSD-3-Clause", { vision: "f16", text: "f16" }], "the model");
     ensure((await requests()).every(({ method }) => method === "GET"), "a request needed a preflight");
     await reset();
     const second = await load(options);
     equal([second.captions, second.fromCache], [first.captions, true], "the second load");
-    equal((await requests()).map(({ path }) => path), ["/api/models/fixtures/tiny/revision/main?blobs=true"], "requests of the second load");
+    equal((await requests()).map(({ path }) => path), ["/api/models/fixtures/captioner/revision/main?blobs=true"], "requests of the second load");
     await reset();
     await fault(".", { down: true });
     equal((await load(options)).captions, first.captions, "captions without the hub");
   },
 
   "a repository is quantised as it is asked for": async () => {
-    const { model } = await load(await repository("tiny", { dtype: { vision: "q8", text: "q4" } }));
+    const { model } = await load(await repository("captioner", { dtype: { vision: "q8", text: "q4" } }));
     equal(model.quantisation, { vision: "q8", text: "q4" }, "quantisation");
     const [{ bytes }] = await Blip.cache.list();
     ensure(bytes < 2.5e6, `${bytes} bytes are stored`);
@@ -262,7 +262,7 @@ const CASES = {
   },
 
   "a conversion survives connections that break, busy servers, and servers without ranges": async () => {
-    const options = await repository("tiny", EXACT);
+    const options = await repository("captioner", EXACT);
     await fault("api", { status: 429, headers: { "retry-after": "1" } }, 1);
     await fault("vocab", { down: true }, 1);
     await fault("cdn", { whole: true, cut: PIECE }, 2);
@@ -294,7 +294,7 @@ const CASES = {
   },
 
   "a damaged piece of a converted model is converted again": async () => {
-    const options = await repository("tiny", EXACT);
+    const options = await repository("captioner", EXACT);
     await load(options);
     await damage(/chunk\/fixtures.*\/0$/);
     const { captions, events } = await load(options);
@@ -304,17 +304,17 @@ const CASES = {
   "a repository that is not what it says, or not there, is refused": async () => {
     await rejects(async () => load(await repository("replaced", EXACT)), "integrity", /the repository says 0000/);
     await fault("vocab", { damage: true });
-    await rejects(async () => load(await repository("tiny", EXACT)), "integrity", /vocab\.txt: differs from the digest/);
+    await rejects(async () => load(await repository("captioner", EXACT)), "integrity", /vocab\.txt: differs from the digest/);
     await reset();
     equal((await Blip.cache.list()).filter(({ complete }) => complete), [], "models in the cache");
     await rejects(async () => load(await repository("missing")), "download-failed", /no public repository fixtures\/missing/);
     await rejects(async () => load(await repository("empty")), "download-failed", /has no vocab\.txt, no model\.safetensors or pytorch_model\.bin/);
-    await rejects(async () => load({ ...(await repository("tiny")), model: "fixtures/tiny@v9" }), "download-failed", /revision v9/);
+    await rejects(async () => load({ ...(await repository("captioner")), model: "fixtures/captioner@v9" }), "download-failed", /revision v9/);
   },
 
   "tasks may come from several sources, with one progress": async () => {
     const { hub: endpoint } = await servers();
-    const { captions } = await load({ model: { caption: await folder(), itm: "fixtures/tiny" }, endpoint, tasks: ["caption"], ...EXACT });
+    const { captions } = await load({ model: { caption: await folder(), itm: "fixtures/captioner" }, endpoint, tasks: ["caption"], ...EXACT });
     equal(captions, (await expected()).captions, "captions");
     ensure((await requests()).every(({ path }) => !path.includes("fixtures")), "a source that no task needs was asked");
   },

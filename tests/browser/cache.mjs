@@ -21,15 +21,15 @@ const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
 /** Everything that the servers have. */
 function publish(hub) {
-  const tiny = { weights: file("models/tiny/model.safetensors"), vocab: file("models/tiny/vocab.txt") };
-  const manifest = JSON.parse(file("models/tiny/blip.json"));
+  const captioner = { weights: file("tests/fixtures/models/captioner/model.safetensors"), vocab: file("tests/fixtures/models/captioner/vocab.txt") };
+  const manifest = JSON.parse(file("tests/fixtures/models/captioner/blip.json"));
   const config = Buffer.from(JSON.stringify(manifest.config));
-  hub.folder("tiny", { "blip.json": cut(manifest, tiny.weights), "model.safetensors": tiny.weights, "vocab.txt": tiny.vocab });
-  const asHub = { "config.json": config, "vocab.txt": tiny.vocab, "model.safetensors": tiny.weights };
-  hub.repository("fixtures/tiny", asHub);
+  hub.folder("captioner", { "blip.json": cut(manifest, captioner.weights), "model.safetensors": captioner.weights, "vocab.txt": captioner.vocab });
+  const asHub = { "config.json": config, "vocab.txt": captioner.vocab, "model.safetensors": captioner.weights };
+  hub.repository("fixtures/captioner", asHub);
   hub.repository("fixtures/replaced", asHub, { digest: "0".repeat(64) });
   hub.repository("fixtures/empty", { "config.json": config });
-  hub.repository("fixtures/grown", { "vocab.txt": tiny.vocab, ...grown(manifest.config, tiny.weights) });
+  hub.repository("fixtures/grown", { "vocab.txt": captioner.vocab, ...grown(manifest.config, captioner.weights) });
   const untied = "tests/fixtures/parity/caption_untied";
   const words = { "config.json": file(`${untied}/config.json`), "vocab.txt": file("tests/fixtures/networks/vocab.txt") };
   hub.repository("fixtures/untied", { ...words, "model.safetensors": file(`${untied}/model.safetensors`) });

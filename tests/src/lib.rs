@@ -4,6 +4,7 @@
 //! device; `tests/parity.rs` names each test after the device, so that a failure says where.
 
 pub mod calls;
+pub mod captioner;
 pub mod compare;
 pub mod corpus;
 pub mod formula;

@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::path::Path;
-
+use blip_tests::captioner;
 use blip_tests::compare::values;
 use blip_tests::corpus::{Corpus, ids};
 use blip_tests::icons::icons;
 use blip_tests::place::Place;
 use blip_web::config::BlipConfig;
 use blip_web::device::{OpenDevice, block_on};
-use blip_web::embedded;
 use blip_web::generate::{Control, generate};
 use blip_web::image::preprocess;
 use blip_web::model::{Blip, Grounding, KvCache};
@@ -19,9 +17,7 @@ use blip_web::tasks::{CaptionOptions, CaptionProgress, ModelDecoder, Session};
 use blip_web::tokenizer::Tokenizer;
 use blip_web::train::evaluate::score;
 use blip_web::train::scenes::{Scene, SceneWorld, Split};
-use blip_web::weights::{
-    self, Checkpoint, Container, Dtype, Manifest, Precision, Quantisation, StoredTensor,
-};
+use blip_web::weights::{self, Checkpoint, Container, Dtype, Precision, Quantisation, StoredTensor};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -42,12 +38,10 @@ fn stored_as(config: &BlipConfig, checkpoint: &Checkpoint, quantisation: Quantis
     Checkpoint::from_safetensors(bytes).unwrap()
 }
 
-/// `models/tiny`: its configuration, weights and vocabulary.
-fn tiny() -> (BlipConfig, Checkpoint, Vec<u8>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny");
-    let config = Manifest::from_json(embedded::MANIFEST).unwrap().config;
-    let checkpoint = Checkpoint::open(&folder.join("model.safetensors")).unwrap();
-    (config, checkpoint, std::fs::read(folder.join("vocab.txt")).unwrap())
+/// A trained captioner: its configuration, weights and vocabulary.
+fn trained() -> (BlipConfig, Checkpoint, Vec<u8>) {
+    let vocab = std::fs::read(captioner::folder().join("vocab.txt")).unwrap();
+    (captioner::manifest().config, captioner::checkpoint(), vocab)
 }
 
 /// The same tensor with other bytes.
@@ -61,7 +55,7 @@ mod exam {
     /// Two of these are a point.
     const SCENES: u64 = 200;
 
-    /// How many of the first held-out scenes `tiny` captions exactly, on the CPU, its weights stored like
+    /// How many of the first held-out scenes the captioner describes exactly, on the CPU, its weights stored like
     /// this and then changed.
     fn exact(
         world: &SceneWorld,
@@ -69,7 +63,7 @@ mod exam {
         quantisation: Quantisation,
         change: impl FnOnce(&mut Checkpoint),
     ) -> usize {
-        let (config, checkpoint, vocab) = tiny();
+        let (config, checkpoint, vocab) = trained();
         let mut stored = stored_as(&config, &checkpoint, quantisation);
         change(&mut stored);
         let device = Place::Flex.device().unwrap();
@@ -137,12 +131,12 @@ mod arithmetic {
             Self { name, config: corpus.config, checkpoint, pictures, ids }
         }
 
-        /// The samples of the page with the beginning of their captions, for a model that was trained.
-        fn of_tiny() -> Self {
+        /// The samples beside it with the beginning of their captions, for a model that was trained.
+        fn of_trained() -> Self {
             const TOKENS: usize = 8;
-            let (config, checkpoint, vocab) = tiny();
+            let (config, checkpoint, vocab) = trained();
             let tokenizer = Tokenizer::from_vocab(&vocab).unwrap();
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../www/samples");
+            let folder = captioner::folder();
             let index = std::fs::read_to_string(folder.join("samples.json")).unwrap();
             let samples: Vec<serde_json::Value> = serde_json::from_str(&index).unwrap();
             let (mut pictures, mut ids) = (Vec::new(), Vec::new());
@@ -155,7 +149,7 @@ mod arithmetic {
                 }
             }
             assert!(ids.len() >= 2);
-            Self { name: "tiny", config, checkpoint, pictures, ids }
+            Self { name: "trained", config, checkpoint, pictures, ids }
         }
     }
 
@@ -235,7 +229,7 @@ mod arithmetic {
         let Some(open) = Place::Wgpu.device() else { return };
         let open = open.with_halves(false).unwrap();
         equals_the_numbers_written_out(&open, &corpus(), ALLOWED);
-        equals_the_numbers_written_out(&open, &[Case::of_tiny()], ALLOWED);
+        equals_the_numbers_written_out(&open, &[Case::of_trained()], ALLOWED);
     }
 
     #[test]
@@ -246,7 +240,7 @@ mod arithmetic {
         match open.with_halves(true) {
             Ok(open) => {
                 equals_the_numbers_written_out(&open, &corpus(), ALLOWED);
-                equals_the_numbers_written_out(&open, &[Case::of_tiny()], ALLOWED);
+                equals_the_numbers_written_out(&open, &[Case::of_trained()], ALLOWED);
             }
             Err(reason) => println!("skipped: {reason}"),
         }
@@ -260,7 +254,7 @@ mod arithmetic {
         const TRAINED: f64 = 0.05;
         const RANDOM: f64 = 0.12;
         let open = Place::Flex.device().unwrap();
-        equals_the_numbers_written_out(&open, &[Case::of_tiny()], TRAINED);
+        equals_the_numbers_written_out(&open, &[Case::of_trained()], TRAINED);
         equals_the_numbers_written_out(&open, &corpus(), RANDOM);
     }
 

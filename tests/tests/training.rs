@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blip_tests::icons::icons;
+use blip_tests::place::Place;
 use blip_tests::training::named;
 use blip_web::config::BlipConfig;
 use blip_web::model::{Blip, DecoderNetwork, Networks};
 use blip_web::tokenizer::Tokenizer;
-use blip_web::train::batch::{Batch, Preparation, TaskTokens};
+use blip_web::train::batch::{Batch, PairOptions, Preparation, QuestionsPerPicture, TaskTokens};
 use blip_web::train::checkpoint::CheckpointFiles;
 use blip_web::train::contrast::Contrast;
 use blip_web::train::data::{
     Augment, Dataset, Dialogue, Question, Record, Round, SceneDataset, SceneKind, Statement, Texts,
 };
 use blip_web::train::engine::{
-    Clip, ContrastRecipe, Event, NoiseRecipe, Recipe, Run, RunFolder, Shuffled, Stem, Trainer, train,
+    Clip, ContrastRecipe, Event, Half, Mixed, NoiseRecipe, Recipe, Run, RunFolder, Shuffled, Stem, Trainer,
+    train,
 };
 use blip_web::train::fresh::FreshParameters;
 use blip_web::train::objectives::{Captioning, Learner, Nlvr2, Objective, Pretraining, Retrieval, Vqa};
@@ -27,7 +29,7 @@ use blip_web::train::schedule::Schedule;
 use blip_web::train::vocabulary::vocabulary;
 use blip_web::weights::named_tensors;
 use blip_web::{Error, ErrorKind};
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use image::{Rgb, RgbImage};
 
 const COLOURS: [(&str, [u8; 3]); 4] =
@@ -153,6 +155,18 @@ impl<O: Objective> Case<'_, O> {
         data: &Shuffled,
         on: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
     ) -> blip_web::Result<(Blip, Vec<f64>)> {
+        self.run_on(&[Device::flex()], path, resume, data, on)
+    }
+
+    /// The same on other devices.
+    fn run_on(
+        &self,
+        devices: &[Device],
+        path: &Path,
+        resume: bool,
+        data: &Shuffled,
+        on: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> blip_web::Result<(Blip, Vec<f64>)> {
         let tokenizer = tokenizer();
         let config = small(&tokenizer);
         let preparation = Preparation::new(tokenizer, &config, self.recipe.longest);
@@ -163,7 +177,7 @@ impl<O: Objective> Case<'_, O> {
             config: &config,
             preparation: &preparation,
             options: self.options.clone(),
-            device: &Device::flex(),
+            devices,
             folder: RunFolder { path, resume, save_every: 3, report_every: 5 },
         };
         let mut losses = Vec::new();
@@ -191,6 +205,76 @@ fn tokens() -> TaskTokens {
     TaskTokens::of(&tokenizer())
 }
 
+/// The length of the difference between two models' numbers.
+fn distance(one: &Blip, other: &Blip) -> f32 {
+    let (one, other) = (named_tensors(one).unwrap(), named_tensors(other).unwrap());
+    let pairs = one.iter().flat_map(|(name, (_, values))| values.iter().zip(&other[name].1));
+    pairs.map(|(one, other)| (one - other).powi(2)).sum::<f32>().sqrt()
+}
+
+/// Half of the ranks on the CPU and half on the GPU: weights, momentum networks and queues go there,
+/// gradients and features come back.
+#[test]
+fn ranks_on_several_devices_learn_what_one_device_learns() {
+    let Some(gpu) = Place::Wgpu.device() else { return };
+    let (mut case, data) = whole();
+    case.recipe.epoch_steps = Some(4);
+    // What is left out at random is drawn by the device, each in its own way.
+    case.recipe.noise = NoiseRecipe::default();
+    let mut ignore = |_: &Event<'_>| ControlFlow::Continue(());
+    let alone = case.run(&folder("one-device"), false, &data, &mut ignore).unwrap().0;
+    let devices = [Device::flex(), gpu.device.clone()];
+    let both = case.run_on(&devices, &folder("two-devices"), false, &data, &mut ignore).unwrap().0;
+    let moved = distance(&alone, &learner(&small(&tokenizer()), &case.networks, &case.recipe).blip);
+    let apart = distance(&alone, &both);
+    println!("weights moved by {moved:.1e}; one and two devices are {apart:.1e} apart");
+    // Sums in another order, and AdamW's first steps, which are as long whatever the gradient: of the biases
+    // of keys it is nothing but rounding.
+    assert!(apart < 0.01 * moved, "{apart} of {moved}");
+}
+
+#[test]
+fn mixed_precision_learns_as_f32_does_and_finds_its_scale() {
+    let Some(gpu) = Place::Wgpu.device() else { return };
+    if !gpu.device.supports_dtype(DType::F16) {
+        println!("skipped: the adapter lacks shader-f16");
+        return;
+    }
+    let captioning = |mixed| Case {
+        objective: Box::leak(Box::new(Captioning { dec: tokens().dec, smoothing: 0.1 })) as &Captioning,
+        networks: Networks::caption(32),
+        recipe: Recipe { mixed, ..recipe(20) },
+        options: String::new(),
+    };
+    let run = |name, mixed| {
+        let mut scales = Vec::new();
+        let mut keep = |event: &Event<'_>| {
+            if let Event::Report(report) = event {
+                scales.push(report.scale);
+            }
+            ControlFlow::Continue(())
+        };
+        let data = feed(Sides { len: 96, torn: None }, None);
+        let devices = [gpu.device.clone()];
+        let (_, losses) = captioning(mixed).run_on(&devices, &folder(name), false, &data, &mut keep).unwrap();
+        (losses, scales)
+    };
+    let (full, scales) = run("f32", None);
+    assert!(scales.iter().all(Option::is_none));
+    let (half, scales) = run("f16", Some(Mixed { half: Half::F16, scale: 1024.0, growth: 8 }));
+    println!("f32 {full:.4?}, f16 {half:.4?}, scale {scales:?}");
+    for (full, half) in full.iter().zip(&half) {
+        assert!((full - half).abs() < 0.02 * full, "{full} and {half}");
+    }
+    assert_eq!(scales.last(), Some(&Some(4096.0)), "doubled after 8 and 16 of 20 steps");
+    // With a scale that no gradient survives, steps are passed over until it fits; then the run learns.
+    let (late, scales) = run("overflow", Some(Mixed { half: Half::F16, scale: 2f64.powi(26), growth: 0 }));
+    println!("overflow: {late:.4?}, scale {scales:?}");
+    assert!(scales.last().unwrap().unwrap() < 2f64.powi(26));
+    // No step of the first report was taken, so it has no loss.
+    assert!(late[late.len() - 1] < late[1], "{late:?}");
+}
+
 /// Dialogues are left out: from nothing they stay on the plateau of matching for longer than a test has.
 #[test]
 fn every_stage_learns() {
@@ -199,7 +283,7 @@ fn every_stage_learns() {
         objective: &Pretraining { tokens },
         networks: networks(Some(DecoderNetwork::Shared)),
         recipe: with_contrast(recipe(60)),
-        options: (),
+        options: PairOptions::default(),
     };
     pretraining.learns("pretrain", 1.0);
     let captioning = Case {
@@ -213,7 +297,7 @@ fn every_stage_learns() {
         objective: &Retrieval { tokens },
         networks: networks(None),
         recipe: with_contrast(recipe(60)),
-        options: (),
+        options: PairOptions::default(),
     };
     retrieval.learns("retrieval", 0.3);
     let vqa = Case {
@@ -224,7 +308,7 @@ fn every_stage_learns() {
             ..networks(Some(DecoderNetwork::Own { grounding_width: 32 }))
         },
         recipe: recipe(60),
-        options: (),
+        options: QuestionsPerPicture::default(),
     };
     vqa.learns("vqa", 1.0);
     let nlvr2 = Case {
@@ -260,7 +344,7 @@ fn the_loss_falls_on_scenes() {
         config: &config,
         preparation: &preparation,
         options: String::new(),
-        device: &Device::flex(),
+        devices: &[Device::flex()],
         folder: RunFolder { path: &path, resume: false, save_every: 1000, report_every: 5 },
     };
     let device = Device::flex().autodiff();
@@ -289,7 +373,7 @@ fn whole() -> (Case<'static, Pretraining>, Shuffled) {
     };
     let networks = networks(Some(DecoderNetwork::Shared));
     let data = feed(Sides { len: 60, torn: Some(11) }, Some(Augment::PRETRAIN));
-    (Case { objective, networks, recipe, options: () }, data)
+    (Case { objective, networks, recipe, options: PairOptions::default() }, data)
 }
 
 /// Everything of the run that is kept in a folder, as numbers.

@@ -288,7 +288,8 @@ impl Objective for ToldPretraining {
         let temperature = learner.contrast.as_ref().unwrap().temperature();
         let itc = contrast(&student, &teacher, &memory.queues, temperature, pass.softness, None).loss;
         let kv = model.text_encoder.as_ref().unwrap().cross_kv(tokens);
-        let itm = matching(model, &kv, &texts, &negatives, (TOKENS.enc, Noise::NONE), device);
+        let itm =
+            matching(model, &kv, (&texts, &Nearly::default()), &negatives, (TOKENS.enc, Noise::NONE), device);
         let lm = language(
             model,
             &Grounding::new(kv),
@@ -432,6 +433,7 @@ fn weighted_answers_are_the_twins() {
     let batch = Questions {
         images: images(&fixture, 0, 3),
         questions: rows(&case["questions"]),
+        about: vec![0, 1, 2],
         answers: rows(&case["answers"]),
         asked: counts.iter().enumerate().flat_map(|(place, count)| vec![place; *count]).collect(),
         weights: HostWeights { prompt: 1, of_text: weights.iter().map(|weight| weight / 3.0).collect() },
@@ -459,7 +461,7 @@ fn statements_about_two_images_are_the_twins() {
 fn pass(device: &Device) -> Pass<'_> {
     let noise = PassNoise::new(NoiseRecipe::default(), Draw::new(1, Purpose::Noise, 0, 0), device);
     let negatives = Draw::new(1, Purpose::Negatives, 0, 0);
-    Pass { device, memory: None, softness: 0.0, negatives, noise, frozen_vision: false }
+    Pass { device, memory: None, softness: 0.0, negatives, noise, frozen_vision: None }
 }
 
 #[test]

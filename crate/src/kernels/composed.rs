@@ -33,7 +33,17 @@ pub(super) fn linear(
     let MatrixView::Float(weight) = matrix else {
         panic!("packed matrices live on WebGPU and the CPU only; elsewhere they are widened at load");
     };
-    let y = linear_op(x, weight.transpose(), bias);
+    let (wide, narrow) = (x.dtype(), weight.dtype());
+    let y = if wide == narrow {
+        linear_op(x, weight.transpose(), bias)
+    } else {
+        // Mixed precision: the product is computed as the weight is stored.
+        let y = x.cast(narrow).matmul(weight.transpose()).cast(wide);
+        match bias {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
+        }
+    };
     let y = match spec.activation {
         Activation::None => y,
         Activation::Gelu => gelu(y),

@@ -10,6 +10,7 @@ use std::fs;
 use std::time::Instant;
 
 use blip_tests::calls::{Calls, picture, session, vocabulary};
+use blip_tests::captioner;
 use blip_tests::compare::{Report, values};
 use blip_tests::corpus::fixtures;
 use blip_tests::on_every_device;
@@ -279,8 +280,8 @@ fn what_cannot_be_explained_is_an_error() {
     for (text, layer) in [("", None), (" ... ", None), ("a dog", Some(4)), ("a dog", Some(usize::MAX))] {
         assert_eq!(code(&matcher, &options(text, layer, Convention::Orig)), "bad-option", "{text} {layer:?}");
     }
-    let tiny = blip_web::embedded::tiny(&open).unwrap();
-    assert_eq!(code(&tiny, &options("a dog", None, Convention::Orig)), "task-unsupported");
+    let captioner = captioner::session(&open);
+    assert_eq!(code(&captioner, &options("a dog", None, Convention::Orig)), "task-unsupported");
     // Longer than the network reads: cut, as every task does it.
     let long = "a dog near the house and ".repeat(100);
     let found = explain(&matcher, &picture_of(&matcher), &options(&long, None, Convention::Hf));

@@ -13,9 +13,9 @@ use super::server::{Fault, Server};
 
 const CHUNK: u64 = 4 << 20;
 
-/// A folder with the embedded model's files behind `/models/tiny`, and its address.
+/// A model directory behind `/models/captioner`, and its address.
 fn directory(server: &Server) -> (Vec<u8>, String) {
-    (publish_directory(server), format!("{}/models/tiny/blip.json", server.endpoint()))
+    (publish_directory(server), format!("{}/models/captioner/blip.json", server.endpoint()))
 }
 
 /// Changes a byte of a file.
@@ -100,14 +100,14 @@ fn a_chunk_that_arrives_damaged_is_asked_for_once_more() {
     let scratch = Scratch::new("wrong");
     let mut wrong = bytes.clone();
     wrong[CHUNK as usize] ^= 1;
-    server.add_plain("/models/tiny/model.safetensors", &wrong);
+    server.add_plain("/models/captioner/model.safetensors", &wrong);
     let error = fetch(scratch.cache()).unwrap_err();
     assert!(
         error.kind() == ErrorKind::Integrity && error.to_string().contains("from byte 4194304"),
         "{error}"
     );
     assert_eq!(asked(&server), [weights(0), weights(CHUNK)]);
-    server.add_plain("/models/tiny/model.safetensors", &bytes);
+    server.add_plain("/models/captioner/model.safetensors", &bytes);
     let folder = fetch(scratch.cache()).unwrap();
     assert_eq!(asked(&server), [weights(CHUNK), ("vocab.txt".to_owned(), 0)]);
     assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), bytes);

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blip_tests::captioner;
 use blip_tests::place::slow;
 use blip_web::config::BlipConfig;
 use blip_web::hub::{
@@ -412,11 +413,11 @@ fn a_file_without_anything_beside_it_is_converted_with_a_vocabulary() {
     assert_eq!(error.kind(), ErrorKind::BadVocabulary);
 }
 
-/// The repository's own little model, on a plain server.
+/// A model directory on a plain server.
 pub fn publish_directory(server: &Server) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny");
+    let folder = captioner::folder();
     for file in ["blip.json", "model.safetensors", "vocab.txt"] {
-        server.add_plain(&format!("/models/tiny/{file}"), &std::fs::read(folder.join(file)).unwrap());
+        server.add_plain(&format!("/models/captioner/{file}"), &std::fs::read(folder.join(file)).unwrap());
     }
     std::fs::read(folder.join("model.safetensors")).unwrap()
 }
@@ -425,7 +426,7 @@ pub fn publish_directory(server: &Server) -> Vec<u8> {
 fn a_model_directory_on_a_server_is_downloaded_and_cached() {
     let (server, scratch) = (Server::start(), Scratch::new("directory"));
     let weights = publish_directory(&server);
-    let url = format!("{}/models/tiny/blip.json", server.endpoint());
+    let url = format!("{}/models/captioner/blip.json", server.endpoint());
     server.fail([Fault::Cut(300_000), Fault::Status(503, None), Fault::Status(503, None)]);
     let impatient = patient(&server, 2, None);
     let error = fetch_directory(&impatient, &url, &scratch.cache(), &mut |_| {}).unwrap_err();
@@ -450,30 +451,28 @@ fn a_model_directory_on_a_server_is_downloaded_and_cached() {
 fn a_model_directory_that_is_not_what_it_says_is_refused() {
     let (server, scratch) = (Server::start(), Scratch::new("refused"));
     let mut weights = publish_directory(&server);
-    let url = format!("{}/models/tiny/blip.json", server.endpoint());
+    let url = format!("{}/models/captioner/blip.json", server.endpoint());
     let refusal = || fetch_directory(&client(&server), &url, &scratch.cache(), &mut |_| {}).unwrap_err();
     weights[1000] ^= 1;
-    server.add_plain("/models/tiny/model.safetensors", &weights);
+    server.add_plain("/models/captioner/model.safetensors", &weights);
     assert_eq!(refusal().kind(), ErrorKind::Integrity);
     // What was wrong is not gone on with.
     publish_directory(&server);
     fetch_directory(&client(&server), &url, &scratch.cache(), &mut |_| {}).unwrap();
-    let text =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny/blip.json"))
-            .unwrap();
+    let text = std::fs::read_to_string(captioner::folder().join("blip.json")).unwrap();
     for path in ["../escape", "/etc/passwd", "a/../../b", "c:\\x", "", "blip.json", "a%2fb"] {
         let path = serde_json::to_string(path).unwrap();
-        server.add_plain("/models/tiny/blip.json", text.replace("\"vocab.txt\"", &path).as_bytes());
+        server.add_plain("/models/captioner/blip.json", text.replace("\"vocab.txt\"", &path).as_bytes());
         assert_eq!(refusal().kind(), ErrorKind::BadConfig, "{path}");
     }
-    server.add_plain("/models/tiny/blip.json", b"<html>");
+    server.add_plain("/models/captioner/blip.json", b"<html>");
     assert_eq!(refusal().kind(), ErrorKind::BadConfig);
 }
 
 #[test]
 fn a_repository_with_a_model_directory_needs_no_conversion() {
     let (server, scratch) = (Server::start(), Scratch::new("ours"));
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny");
+    let folder = captioner::folder();
     let files = ["blip.json", "model.safetensors", "vocab.txt"]
         .map(|name| (name, std::fs::read(folder.join(name)).unwrap()));
     let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();

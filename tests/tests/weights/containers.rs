@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use blip_tests::captioner;
 use blip_tests::corpus::Corpus;
 use blip_tests::layouts::layouts;
 use blip_web::ErrorKind;
 use blip_web::config::BlipConfig;
-use blip_web::embedded;
 use blip_web::weights::{
     self, Checkpoint, Container, Dtype, Manifest, Precision, Quantisation, StoredTensor, random_checkpoint,
 };
@@ -24,15 +24,13 @@ const Q8: Quantisation = Quantisation::uniform(Precision::Q8);
 const Q4: Quantisation = Quantisation::uniform(Precision::Q4);
 const MIXED: Quantisation = Quantisation { vision: Precision::Q8, text: Precision::Q4 };
 
-fn tiny() -> (BlipConfig, Checkpoint) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny");
-    let config = Manifest::from_json(embedded::MANIFEST).unwrap().config;
-    (config, Checkpoint::open(&folder.join("model.safetensors")).unwrap())
+fn trained() -> (BlipConfig, Checkpoint) {
+    (captioner::manifest().config, captioner::checkpoint())
 }
 
 #[test]
 fn every_precision_has_its_size_and_loads() {
-    let (config, checkpoint) = tiny();
+    let (config, checkpoint) = trained();
     let sizes = [Q8, MIXED, Q4].map(|quantisation| {
         let bytes = written(&config, &checkpoint, quantisation);
         let container = Checkpoint::from_safetensors(bytes.clone()).unwrap();
@@ -64,7 +62,7 @@ fn random_weights_have_the_names_and_shapes_of_the_published_ones() {
 
 #[test]
 fn the_report_tells_the_error_of_every_tensor() {
-    let (config, checkpoint) = tiny();
+    let (config, checkpoint) = trained();
     let mut lines = Vec::new();
     let container = Container::new(&config, &checkpoint, MIXED).unwrap();
     container.write("weights", &mut std::io::sink(), &mut |line| lines.push(line)).unwrap();
@@ -87,7 +85,7 @@ fn the_report_tells_the_error_of_every_tensor() {
 
 #[test]
 fn a_container_converted_again_is_the_same_file() {
-    let (config, checkpoint) = tiny();
+    let (config, checkpoint) = trained();
     for quantisation in [Q8, Q4, MIXED] {
         let once = written(&config, &checkpoint, quantisation);
         let again = written(&config, &Checkpoint::from_safetensors(once.clone()).unwrap(), quantisation);
@@ -265,7 +263,7 @@ fn what_must_be_float_is_refused_when_it_is_not() {
 
 #[test]
 fn manifests_of_both_versions_are_read_and_others_are_not() {
-    let mut json: serde_json::Value = serde_json::from_str(embedded::MANIFEST).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&captioner::manifest_json()).unwrap();
     let mut first = json.clone();
     first["formatVersion"] = 1.into();
     first["dtype"] = "f16".into();

@@ -10,7 +10,7 @@ const LONGEST: usize = 600;
 const BANNED_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "common", "misc", "base", "types"];
 const LARGE: u64 = 1024 * 1024;
 /// Folders of models; the second is the copy inside the crate.
-const MODEL_FOLDERS: &[&str] = &["models/", "crate/assets/"];
+const MODEL_FOLDERS: &[&str] = &["models/", "crate/assets/", "tests/fixtures/models/"];
 
 /// Rust files start with `//!`, TypeScript with `/**`.
 pub fn module_docs(tree: &Tree) -> Result<Vec<String>> {

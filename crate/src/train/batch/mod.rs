@@ -17,7 +17,7 @@ pub use captions::Captions;
 pub use dialogues::Dialogues;
 pub use images::HostImages;
 pub use pairs::{Nearly, PairOptions, Pairs};
-pub use questions::Questions;
+pub use questions::{Questions, QuestionsPerPicture};
 pub use statements::Statements;
 pub use texts::{HostTexts, HostWeights, Texts};
 

@@ -4,7 +4,10 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 
+use super::mixed::Mixed;
 use super::recipe::{Clip, NoiseRecipe};
+use crate::device::block_on;
+use crate::kernels::read_floats;
 use crate::train::draw::{Draw, Purpose};
 use crate::train::noise::PassNoise;
 use crate::train::objectives::{Learner, Memory, Objective, Pass};
@@ -23,7 +26,8 @@ pub(super) struct Computed {
 
 /// What all ranks of a step have in common.
 pub(super) struct Step<'a> {
-    pub device: &'a Device,
+    /// With automatic differentiation; what is returned is on the first.
+    pub devices: &'a [Device],
     pub memory: Option<&'a Memory>,
     pub softness: f64,
     pub noise: NoiseRecipe,
@@ -31,12 +35,36 @@ pub(super) struct Step<'a> {
     pub step: usize,
     pub workers: usize,
     pub frozen_vision: bool,
+    pub mixed: Option<Mixed>,
+    /// What losses are multiplied by before the way back.
+    pub scale: f64,
 }
 
 struct RankResult {
     gradients: GradientsParams,
     losses: Vec<(&'static str, Tensor<1>)>,
     fresh: Option<Fresh>,
+}
+
+impl RankResult {
+    /// The same on another device.
+    fn moved(self, device: &Device, learner: &Learner) -> Self {
+        let moved = |(name, loss): (&'static str, Tensor<1>)| (name, loss.to_device(device));
+        let fresh = self.fresh.map(|Fresh { images, texts, ids }| Fresh {
+            images: images.to_device(device),
+            texts: texts.to_device(device),
+            ids,
+        });
+        Self {
+            gradients: self.gradients.to_device(device, learner),
+            losses: self.losses.into_iter().map(moved).collect(),
+            fresh,
+        }
+    }
+}
+
+fn plain(device: &Device) -> Device {
+    device.clone().inner()
 }
 
 /// The gradients of the mean loss of all ranks.
@@ -56,24 +84,32 @@ pub(super) fn compute<O: Objective>(
     let ranks = batches.len();
     let one = |(rank, batch): (usize, O::Batch)| -> Result<RankResult> {
         // Leaves of its own: two backward passes cannot share a graph.
-        let learner = learner.clone().fork(step.device);
+        let (home, device) = (&step.devices[0], &step.devices[rank % step.devices.len()]);
+        let is_away = device != home;
+        let learner = learner.clone().fork(device);
+        let memory = step.memory.filter(|_| is_away).map(|memory| memory.clone().to_device(&plain(device)));
         let draw = |purpose| Draw::new(step.seed, purpose, step.step as u64, rank as u64);
         let mut pass = Pass {
-            device: step.device,
-            memory: step.memory,
+            device,
+            memory: memory.as_ref().or(step.memory),
             softness: step.softness,
             negatives: draw(Purpose::Negatives),
-            noise: PassNoise::new(step.noise, draw(Purpose::Noise), step.device),
-            frozen_vision: step.frozen_vision,
+            noise: PassNoise::new(step.noise, draw(Purpose::Noise), device),
+            frozen_vision: step.frozen_vision.then(|| learner.blip.vision.valid()),
         };
-        let losses = objective.losses(&learner, batch, &mut pass)?;
-        let gradients = losses.total().div_scalar(ranks as f64).backward();
+        let working = step.mixed.map(|mixed| mixed.working_copy(&learner));
+        let losses = objective.losses(working.as_ref().unwrap_or(&learner), batch, &mut pass)?;
+        let gradients = losses.total().mul_scalar(step.scale / ranks as f64).backward();
         let inner = |(name, loss): (&'static str, Tensor<1>)| (name, loss.inner());
-        Ok(RankResult {
+        let mut result = RankResult {
             gradients: GradientsParams::from_grads(gradients, &learner),
             losses: losses.parts.into_iter().map(inner).collect(),
             fresh: losses.fresh,
-        })
+        };
+        if is_away {
+            result = result.moved(&plain(home), &learner);
+        }
+        Ok(result)
     };
     let mut sum = GradientsAccumulator::new();
     let mut losses: Vec<(&'static str, Tensor<1>)> = Vec::new();
@@ -121,6 +157,27 @@ pub(super) fn clipped(gradients: GradientsParams, learner: &Learner, clip: Optio
     scaled.out
 }
 
+/// The gradients over a factor, and whether all of them are finite.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the device cannot be read.
+pub(super) fn divided(
+    gradients: GradientsParams,
+    learner: &Learner,
+    factor: f64,
+) -> Result<(GradientsParams, bool)> {
+    let mut squares = Squares { gradients: &gradients, sum: None };
+    learner.visit(&mut squares);
+    let Some(sum) = squares.sum else { return Ok((gradients, true)) };
+    let device = sum.device();
+    let sum = block_on(read_floats(sum.div_scalar(factor).div_scalar(factor)))
+        .map_err(|cause| Error::new(ErrorKind::Internal, "gradients cannot be read").with_source(cause))?;
+    let factor = Tensor::from_floats([(1.0 / factor) as f32], &device);
+    let mut scaled = Scaled { gradients, factor, out: GradientsParams::new() };
+    learner.visit(&mut scaled);
+    Ok((scaled.out, sum.iter().all(|sum| sum.is_finite())))
+}
+
 struct Squares<'a> {
     gradients: &'a GradientsParams,
     sum: Option<Tensor<1>>,
@@ -163,8 +220,6 @@ pub(super) fn hold(gradients: &mut GradientsParams, planes: &[ParamId]) {
 mod tests {
     use super::*;
     use crate::config::BlipConfig;
-    use crate::device::block_on;
-    use crate::kernels::read_floats;
     use crate::model::{Blip, Networks};
     use crate::train::fresh::FreshParameters;
 

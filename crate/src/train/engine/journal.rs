@@ -59,6 +59,7 @@ impl Journal {
         scalars.push(("train/lr".to_owned(), report.lr));
         scalars.push(("train/examples_per_second".to_owned(), report.rate));
         scalars.extend(report.temperature.map(|value| ("train/temperature".to_owned(), value)));
+        scalars.extend(report.scale.map(|value| ("train/loss_scale".to_owned(), value)));
         self.board.note(report.step, &scalars)
     }
 
@@ -128,6 +129,7 @@ mod tests {
             losses: vec![("itc", 3.0 / step as f64), ("lm", 1.0)],
             lr: 1e-3,
             temperature: Some(0.07),
+            scale: None,
             seconds: step as f64,
             rate: 32.0,
             remaining: 1.0,

@@ -10,6 +10,7 @@ mod board;
 mod feed;
 mod gradients;
 mod journal;
+mod mixed;
 mod plot;
 mod recipe;
 mod settings;
@@ -24,6 +25,7 @@ use burn::tensor::{Device, Tensor};
 
 pub use feed::{Feed, FeedSteps, Shuffled};
 pub use journal::{Journal, METRICS, PLOT};
+pub use mixed::{Half, Mixed};
 pub use plot::{Curve, line_chart};
 pub use recipe::{Adam, Clip, ContrastRecipe, NoiseRecipe, Recipe, Stem};
 pub use settings::{Origin, Resolved, overlaid, resolve};
@@ -57,8 +59,9 @@ pub struct Run<'a, O: Objective> {
     pub preparation: &'a Preparation,
     /// What the stage's batches need to know beside it.
     pub options: <O::Batch as Batch>::Options,
-    /// Where to compute; without automatic differentiation, which the engine switches on.
-    pub device: &'a Device,
+    /// Where to compute; without automatic differentiation, which the engine switches on. Weights live on
+    /// the first, and ranks take turns: with several devices, each computes its share of a step.
+    pub devices: &'a [Device],
     /// Where the run lives.
     pub folder: RunFolder<'a>,
 }
@@ -119,6 +122,8 @@ pub struct Report {
     pub lr: f64,
     /// The temperature of contrast, where there is one.
     pub temperature: Option<f64>,
+    /// What the loss is multiplied by, in mixed precision.
+    pub scale: Option<f64>,
     /// Training time of the whole run, resumed parts included, in seconds.
     pub seconds: f64,
     /// Examples a second since the last report.
@@ -149,12 +154,19 @@ pub fn train<O: Objective>(
 ) -> Result<Blip> {
     let Run { recipe, folder, .. } = run;
     recipe.validate()?;
+    let Some(home) = run.devices.first() else {
+        return Err(Error::new(ErrorKind::BadOption, "a run needs a device"));
+    };
+    for device in run.devices {
+        recipe.mixed.map_or(Ok(()), |mixed| mixed.check_device(device))?;
+    }
     let files = CheckpointFiles::in_folder(folder.path)?;
     if files.exist() && !folder.resume {
         let message = "the folder holds the checkpoint of a run: resume it, or use another folder";
         return Err(Error::new(ErrorKind::BadOption, message));
     }
-    let mut trainer = Trainer::new(run.stage, recipe, run.config, start, data.examples(), run.device);
+    let mut trainer =
+        Trainer::new(run.stage, recipe, run.config, start, data.examples(), home).over(run.devices);
     if files.exist() {
         trainer = trainer.resumed(&files)?;
     }
@@ -258,6 +270,7 @@ impl Tally {
             losses: means,
             lr: recipe.schedule.rate(last),
             temperature,
+            scale: trainer.meta.scale.map(|scale| scale.factor),
             seconds: trainer.meta.seconds,
             rate: (steps * recipe.batch) as f64 / seconds.max(f64::MIN_POSITIVE),
             remaining: seconds / steps.max(1) as f64 * (last.steps() - trainer.meta.step) as f64,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mixed::Mixed;
 use crate::train::schedule::{Position, Schedule, ramp};
 use crate::{Error, ErrorKind, Result};
 
@@ -48,6 +49,9 @@ pub struct Recipe {
     /// stage of the reference does so.
     #[serde(default)]
     pub frozen_vision: bool,
+    /// Matrix products in halves, where the device has them.
+    #[serde(default)]
+    pub mixed: Option<Mixed>,
 }
 
 /// AdamW, on every parameter alike (spec §7.2).
@@ -142,6 +146,7 @@ impl Recipe {
             gradient_checkpointing: false,
             stem: Stem::default(),
             frozen_vision: false,
+            mixed: None,
         }
     }
 
@@ -234,6 +239,9 @@ impl Recipe {
             if !(0.0..1.0).contains(&rate) {
                 return bad(format!("{name} is {rate}, expected 0 to less than 1"));
             }
+        }
+        if let Some(mixed) = self.mixed {
+            mixed.validate()?;
         }
         if let Some(contrast) = self.contrast
             && !(0.0..=1.0).contains(&contrast.softness)

@@ -7,6 +7,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device};
 use serde::{Deserialize, Serialize};
 
+use super::mixed::Scale;
 use super::recipe::{Adam, Clip, Recipe};
 use crate::config::BlipConfig;
 use crate::model::Blip;
@@ -37,8 +38,8 @@ pub struct Trainer {
     pub average: Option<Blip>,
     pub(super) optimizer: Optimizer,
     pub(super) meta: Meta,
-    /// With automatic differentiation.
-    pub(super) device: Device,
+    /// With automatic differentiation; the weights are on the first.
+    pub(super) devices: Vec<Device>,
 }
 
 /// The optimiser; burn's says nothing when it is printed.
@@ -65,6 +66,9 @@ pub(super) struct Meta {
     pub step: usize,
     /// Training time so far, in seconds.
     pub seconds: f64,
+    /// The factor of the loss, in mixed precision.
+    #[serde(default)]
+    pub scale: Option<Scale>,
     /// Where the queues stand.
     pub queues: Option<Place>,
 }
@@ -83,9 +87,8 @@ impl Trainer {
         device: &Device,
     ) -> Self {
         let plain = device.clone().inner();
-        let device = plain.clone().autodiff();
-        let device = if recipe.gradient_checkpointing { device.gradient_checkpointing() } else { device };
-        let learner = leaves(start, &device);
+        let device = with_graph(device, recipe);
+        let learner = leaves(start, &device, recipe.frozen_vision);
         let memory = recipe.contrast.map(|contrast| Memory {
             momentum: copy_for_features(&learner.blip),
             queues: Queues::new(contrast.queue, config.image_text_hidden_size, recipe.seed, &plain),
@@ -98,9 +101,25 @@ impl Trainer {
             examples,
             step: 0,
             seconds: 0.0,
+            scale: recipe.mixed.map(|mixed| mixed.start()),
             queues: None,
         };
-        Self { learner, memory, average, optimizer: Optimizer(optimizer(recipe)), meta, device }
+        Self {
+            learner,
+            memory,
+            average,
+            optimizer: Optimizer(optimizer(recipe)),
+            meta,
+            devices: vec![device],
+        }
+    }
+
+    /// The same run with its ranks on these devices in turn, of which the first is the run's own.
+    #[must_use]
+    pub fn over(self, devices: &[Device]) -> Self {
+        let others = devices.iter().skip(1).map(|device| with_graph(device, &self.meta.recipe));
+        let devices = self.devices.iter().take(1).cloned().chain(others).collect();
+        Self { devices, ..self }
     }
 
     /// Steps done.
@@ -188,15 +207,28 @@ impl Trainer {
             None => None,
         };
         let meta = Meta { recipe: self.meta.recipe, ..meta };
-        let device = self.device;
-        Ok(Self { learner, optimizer: Optimizer(optimizer), memory, average, meta, device })
+        let devices = self.devices;
+        Ok(Self { learner, optimizer: Optimizer(optimizer), memory, average, meta, devices })
     }
 }
 
+/// A device that keeps graphs.
+fn with_graph(device: &Device, recipe: &Recipe) -> Device {
+    let device = device.clone().inner().autodiff();
+    if recipe.gradient_checkpointing { device.gradient_checkpointing() } else { device }
+}
+
 /// The learner on a device with automatic differentiation, its parameters leaves.
-fn leaves(start: Learner, device: &Device) -> Learner {
+///
+/// What stays as it is is none: a graph keeps leaves that no gradient ever reaches, and each step would
+/// have more of them to look through.
+fn leaves(start: Learner, device: &Device, frozen_vision: bool) -> Learner {
     let plain = start.valid().to_device(&device.clone().inner());
-    among_constants(&plain, device).set_require_grad(true)
+    let mut learner = among_constants(&plain, device).set_require_grad(true);
+    if frozen_vision {
+        learner.blip.vision = learner.blip.vision.set_require_grad(false);
+    }
+    learner
 }
 
 fn optimizer(recipe: &Recipe) -> ModuleOptimizer {

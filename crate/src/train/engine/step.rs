@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::gradients::{Computed, Step, clipped, compute, hold};
+use super::gradients::{Computed, Step, clipped, compute, divided, hold};
 use super::state::Trainer;
 use crate::Result;
 use crate::train::contrast::Contrast;
@@ -19,7 +19,8 @@ impl Trainer {
     /// weights; losses and gradients; AdamW; features go into the queues; the average follows.
     ///
     /// # Errors
-    /// What the objective fails with; the step is not taken then, and the run is lost.
+    /// What the objective fails with; the step is not taken then, and the run is lost. In mixed precision a
+    /// step whose gradients are too large is counted, but not taken, and has no losses.
     pub fn step<O: Objective>(mut self, objective: &O, batches: Vec<O::Batch>) -> Result<(Self, StepLosses)> {
         let at = self.position();
         let recipe = &self.meta.recipe;
@@ -28,7 +29,7 @@ impl Trainer {
             memory.momentum = follow(memory.momentum.clone(), &self.learner.blip, contrast.momentum);
         }
         let step = Step {
-            device: &self.device,
+            devices: &self.devices,
             memory: self.memory.as_ref(),
             softness: recipe.softness(at),
             noise: recipe.noise,
@@ -36,8 +37,19 @@ impl Trainer {
             step: self.meta.step,
             workers: recipe.workers,
             frozen_vision: recipe.frozen_vision,
+            mixed: recipe.mixed,
+            scale: self.meta.scale.map_or(1.0, |scale| scale.factor),
         };
-        let Computed { gradients, losses, fresh } = compute(objective, &self.learner, batches, &step)?;
+        let Computed { mut gradients, losses, fresh } = compute(objective, &self.learner, batches, &step)?;
+        if let (Some(mixed), Some(scale)) = (recipe.mixed, self.meta.scale) {
+            let (divided, are_finite) = divided(gradients, &self.learner, scale.factor)?;
+            self.meta.scale = Some(mixed.next(scale, are_finite)?);
+            if !are_finite {
+                self.meta.step += 1;
+                return Ok((self, Vec::new()));
+            }
+            gradients = divided;
+        }
         let mut gradients = clipped(gradients, &self.learner, recipe.clip);
         if self.meta.step < recipe.stem.fixed_steps {
             let (filters, positions) = self.learner.blip.vision.stem();

@@ -31,7 +31,7 @@ use super::momentum::constant;
 use super::noise::PassNoise;
 use super::queue::{Fresh, Queues};
 use crate::Result;
-use crate::model::Blip;
+use crate::model::{Blip, VisionModel};
 
 /// What is trained: a model, and the temperature of contrast where the stage has it.
 #[derive(Module, Debug)]
@@ -64,8 +64,8 @@ pub struct Pass<'a> {
     pub negatives: Draw,
     /// What is left out.
     pub noise: PassNoise,
-    /// The image encoder stays as it is.
-    pub frozen_vision: bool,
+    /// The image encoder, outside the graph, where it stays as it is.
+    pub frozen_vision: Option<VisionModel>,
 }
 
 impl Pass<'_> {
@@ -73,10 +73,10 @@ impl Pass<'_> {
     ///
     /// A frozen one computes as in inference, outside the graph, and nothing is left out in it.
     fn look(&self, model: &Blip, pixels: Tensor<4>) -> Tensor<3> {
-        if !self.frozen_vision {
-            return model.vision.forward_noisy(pixels, self.noise.of_pass());
+        match &self.frozen_vision {
+            None => model.vision.forward_noisy(pixels, self.noise.of_pass()),
+            Some(vision) => constant(vision.forward(pixels.inner()), self.device),
         }
-        constant(model.vision.valid().forward(pixels.inner()), self.device)
     }
 }
 

@@ -25,10 +25,10 @@ impl Objective for Vqa {
     fn losses(&self, learner: &Learner, batch: Questions, pass: &mut Pass<'_>) -> Result<Losses> {
         let TaskTokens { enc, dec, .. } = self.tokens;
         let (model, device, noise) = (&learner.blip, pass.device, pass.noise.of_pass());
-        let Questions { images, questions, answers, asked, weights } = batch;
+        let Questions { images, questions, about, answers, asked, weights } = batch;
         let encoder = model.text_encoder.as_ref().expect(NETWORKS);
         let tokens = pass.look(model, images.on(device));
-        let image = Grounding::new(encoder.cross_kv(tokens));
+        let image = Grounding::new(encoder.cross_kv(tokens).pick(about));
         let questions = questions.on(device, enc);
         let states = encoder.forward_noisy(
             questions.ids,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use blip_web::ErrorKind;
 use blip_web::convert::ModelDirectory;
 use blip_web::model::Blip;
-use blip_web::train::batch::{Batch, PairOptions, Preparation, TaskTokens};
+use blip_web::train::batch::{Batch, PairOptions, Preparation, QuestionsPerPicture, TaskTokens};
 use blip_web::train::data::Augment;
 use blip_web::train::engine::{
     Event, Journal, Origin, Recipe, Report, Resolved, Run, RunFolder, Shuffled, resolve, train,
@@ -93,6 +93,7 @@ struct Config {
     recipe: Recipe,
     captioning: CaptioningConfig,
     matching: MatchingConfig,
+    questions: QuestionsConfig,
     run: RunConfig,
 }
 
@@ -113,6 +114,14 @@ struct MatchingConfig {
     /// How often the wrong text of a picture is one of its record's own nearly true texts, where it has
     /// such, instead of one drawn out of the batch.
     own_negatives: f64,
+}
+
+/// What only questions ask for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuestionsConfig {
+    /// How many questions about a picture are asked in one step, where it has so many.
+    per_picture: usize,
 }
 
 /// How often a run saves and reports.
@@ -151,6 +160,7 @@ impl Stage {
             recipe,
             captioning: CaptioningConfig { prompt: "a picture of ".to_owned(), label_smoothing: 0.1 },
             matching: MatchingConfig { own_negatives: 0.0 },
+            questions: QuestionsConfig { per_picture: 1 },
             run: RunConfig { save_every: 250, report_every: 50 },
         }
     }
@@ -185,19 +195,23 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             job.run(&objective, prompt, start)
         }
         Stage::Retrieval => job.run(&Retrieval { tokens }, pairs, start),
-        Stage::Vqa => job.run(&Vqa { tokens }, (), start),
+        Stage::Vqa => job.run(&Vqa { tokens }, QuestionsPerPicture(config.questions.per_picture), start),
         Stage::Nlvr2 => job.run(&Nlvr2 { enc: tokens.enc }, (), start),
         Stage::Dialogue => job.run(&DialogueRanking { tokens }, (), start),
     }
 }
 
-fn check(Config { run, matching, .. }: &Config) -> Result<()> {
+fn check(Config { run, matching, questions, .. }: &Config) -> Result<()> {
     let own = matching.own_negatives;
     if !(0.0..=1.0).contains(&own) {
         let message = format!("matching.own_negatives is {own}, expected 0 to 1");
         return Err(blip_web::Error::new(ErrorKind::BadOption, message).into());
     }
-    for (name, every) in [("run.save_every", run.save_every), ("run.report_every", run.report_every)] {
+    for (name, every) in [
+        ("run.save_every", run.save_every),
+        ("run.report_every", run.report_every),
+        ("questions.per_picture", questions.per_picture),
+    ] {
         if every == 0 {
             let message = format!("{name} is 0, expected at least 1");
             return Err(blip_web::Error::new(ErrorKind::BadOption, message).into());
@@ -250,7 +264,7 @@ impl Job<'_> {
             config: &dimensions,
             preparation: &preparation,
             options,
-            device: &device,
+            devices: &[device],
             folder: RunFolder {
                 path: &arguments.run,
                 resume: arguments.resume,
