@@ -4,6 +4,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use blip_tests::icons::icons;
@@ -205,6 +206,34 @@ fn tokens() -> TaskTokens {
     TaskTokens::of(&tokenizer())
 }
 
+/// What is learned over an image encoder that stays as it is, to the bit.
+#[test]
+fn a_frozen_image_encoder_is_the_same_afterwards() {
+    let case = Case {
+        objective: &Vqa { tokens: tokens() },
+        networks: Networks {
+            itc: false,
+            itm: false,
+            ..networks(Some(DecoderNetwork::Own { grounding_width: 32 }))
+        },
+        recipe: Recipe { frozen_vision: true, ..recipe(40) },
+        options: QuestionsPerPicture::default(),
+    };
+    let mut ignore = |_: &Event<'_>| ControlFlow::Continue(());
+    let data = feed(Sides { len: 96, torn: None }, None);
+    let (model, losses) = case.run(&folder("frozen"), false, &data, &mut ignore).unwrap();
+    assert!(losses[losses.len() - 1] < losses[0] - 1.0, "{losses:?}");
+    let before = named_tensors(&learner(&small(&tokenizer()), &case.networks, &case.recipe).blip).unwrap();
+    let after = named_tensors(&model).unwrap();
+    let same = |prefix: &str| {
+        before
+            .iter()
+            .filter(|(name, _)| name.starts_with(prefix))
+            .all(|(name, values)| after[name] == *values)
+    };
+    assert!(same("vision_model.") && !same("text_encoder."));
+}
+
 /// The length of the difference between two models' numbers.
 fn distance(one: &Blip, other: &Blip) -> f32 {
     let (one, other) = (named_tensors(one).unwrap(), named_tensors(other).unwrap());
@@ -212,9 +241,25 @@ fn distance(one: &Blip, other: &Blip) -> f32 {
     pairs.map(|(one, other)| (one - other).powi(2)).sum::<f32>().sqrt()
 }
 
+/// A GPU has to be opened before anything else uses burn's devices, and the tests here run side by side.
+#[test]
+fn devices_in_a_process_of_their_own() {
+    let tests = std::env::current_exe().unwrap();
+    let output =
+        Command::new(tests).args(["--ignored", "--show-output", "--test-threads", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(
+        output.status.success() && said.contains("2 passed"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// Half of the ranks on the CPU and half on the GPU: weights, momentum networks and queues go there,
 /// gradients and features come back.
 #[test]
+#[ignore = "needs a process of its own: `devices_in_a_process_of_their_own`"]
 fn ranks_on_several_devices_learn_what_one_device_learns() {
     let Some(gpu) = Place::Wgpu.device() else { return };
     let (mut case, data) = whole();
@@ -234,6 +279,7 @@ fn ranks_on_several_devices_learn_what_one_device_learns() {
 }
 
 #[test]
+#[ignore = "needs a process of its own: `devices_in_a_process_of_their_own`"]
 fn mixed_precision_learns_as_f32_does_and_finds_its_scale() {
     let Some(gpu) = Place::Wgpu.device() else { return };
     if !gpu.device.supports_dtype(DType::F16) {

@@ -23,7 +23,9 @@ pub fn reworded(checkpoint: &Checkpoint, old: &[&str], new: &[&str], seed: u64) 
     let mut sorted = checkpoint.clone();
     let of_words = sorted.tensors.iter_mut().filter(|(name, tensor)| {
         // The names of Hugging Face and of the original alike.
-        (name.contains("word_embeddings.") || name.contains("cls.predictions."))
+        ["word_embeddings.", "cls.predictions.bias", "cls.predictions.decoder."]
+            .iter()
+            .any(|part| name.contains(part))
             && tensor.shape.first().is_some_and(|&rows| rows >= old.len())
     });
     for (_, tensor) in of_words {
