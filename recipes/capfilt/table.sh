@@ -5,15 +5,16 @@
 #   recipes/capfilt/table.sh OUT [SEED]
 #
 # from the repository's folder, with icons installed (`npm ci`) and the command line built
-# (`cargo build -p blip-web --features embedded,train`). BLIP names another binary. Everything can be stopped
-# at any time and run again: it goes on where it was.
+# (`cargo build -p blip-web --features train`). BLIP names another binary. Everything can be stopped at any
+# time and run again: it goes on where it was. JOBS (2) processes share the work of a stage; with PARALLEL=1, what
+# does not wait for each other runs at once.
 set -eu
 out=$1
 seed=${2:-1}
 blip=${BLIP:-target/debug/blip}
 icons=node_modules/@iconify-json
 here=recipes/capfilt
-web=20000
+web=12000
 human=1000
 
 # Scenes of one split and seed, from different places: the web has never seen the human ones.
@@ -30,11 +31,30 @@ train() {
         --run "$out/runs/$3" --out "$out/models/$3" --resume --dtype f16
 }
 
-# Two processes share the work of a stage.
+# Processes share the work of a stage.
 capfilt() {
-    "$blip" capfilt "$@" --quiet &
+    others=
+    for _ in $(seq 2 "${JOBS:-2}"); do
+        "$blip" capfilt "$@" --quiet &
+        others="$others $!"
+    done
     "$blip" capfilt "$@" --quiet
-    wait $!
+    for other in $others; do wait "$other"; done
+}
+
+# Begins what the next `joined` waits for.
+begun=
+begin() {
+    if [ "${PARALLEL:-0}" = 1 ]; then
+        "$@" &
+        begun="$begun $!"
+    else
+        "$@"
+    fi
+}
+joined() {
+    for one in $begun; do wait "$one"; done
+    begun=
 }
 
 assemble() {
@@ -51,15 +71,17 @@ measure() {
 }
 
 run() {
-    train pretrain pretraining "$1" models/tiny "$out/sets/$1"
+    train pretrain pretraining "$1" tests/fixtures/models/captioner "$out/sets/$1"
     measure "$1"
 }
 
 assemble none --mode none
 run none
 
-train caption captioner captioner "$out/models/none" "$out/human"
-train retrieval filter filter "$out/models/none" "$out/human"
+begin train caption captioner captioner "$out/models/none" "$out/human"
+begin train retrieval filter filter "$out/models/none" "$out/human"
+joined
+
 # As long as captions of scenes are, without the penalty for words that are said twice: "a red car left of
 # a blue car".
 lengths="--min-length 3 --max-length 30 --repetition-penalty 1"
@@ -70,15 +92,16 @@ capfilt filter --model "$out/models/filter" --shards "$out/web" --captions "$out
 assemble captioner-only --mode captioner --captions "$out/captions"
 assemble filter-only --mode filter --decisions "$out/decisions"
 assemble both --mode both --decisions "$out/decisions"
-run captioner-only
-run filter-only
-run both
+begin run captioner-only
+begin run filter-only
+begin run both
 
 capfilt caption --model "$out/models/captioner" --shards "$out/web" --decoding beam $lengths --out "$out/captions-beam"
 capfilt filter --model "$out/models/filter" --shards "$out/web" --captions "$out/captions-beam" \
     --out "$out/decisions-beam"
 assemble both-beam --mode both --decisions "$out/decisions-beam"
-run both-beam
+begin run both-beam
+joined
 
 for stage in captions decisions captions-beam decisions-beam; do
     "$blip" capfilt report "$out/$stage" --json > "$out/metrics/$stage.json"

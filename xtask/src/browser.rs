@@ -64,7 +64,7 @@ pub fn shaders(workspace: &Workspace) -> Result<(Tally, Transcript)> {
     run(Command::new("cargo")
         .current_dir(&workspace.root)
         .env("BLIP_WGSL_LISTING", &listing)
-        .args(["test", "--quiet", "--package", "blip-web", "--all-features", "--lib"])
+        .args(["test", "--quiet", "--package", "blip-web", "--features", "train", "--lib"])
         .arg("every_listed_source_is_filled"))?;
     let result = transcript(
         Command::new("node")
@@ -84,7 +84,8 @@ pub fn sdk_tests(workspace: &Workspace) -> Result<(Tally, Transcript)> {
         "--quiet",
         "--package",
         "blip-web",
-        "--all-features",
+        "--features",
+        "train",
         "--bin",
         "blip",
     ]))?;

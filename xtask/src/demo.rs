@@ -60,7 +60,7 @@ pub fn native_captions(workspace: &Workspace) -> Result<std::path::PathBuf> {
     let lines = output(
         Command::new("cargo")
             .current_dir(workspace.path("www/samples"))
-            .args(["run", "--quiet", "--package", "blip-web", "--all-features", "--bin", "blip", "--"])
+            .args(["run", "--quiet", "--package", "blip-web", "--features", "train", "--bin", "blip", "--"])
             .args(["caption", "--json"])
             .args(&names),
     )?;

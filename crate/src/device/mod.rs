@@ -27,6 +27,9 @@ pub enum DeviceKind {
     Gpu,
     /// The CPU, through burn-flex.
     Cpu,
+    /// The first GPU of NVIDIA's CUDA, natively, with burn's own operations: made for training, which needs no
+    /// kernels of ours there.
+    Cuda,
 }
 
 /// What a device says about itself.
@@ -95,6 +98,7 @@ impl OpenDevice {
         match kind {
             DeviceKind::Cpu => Self::open_cpu(),
             DeviceKind::Gpu => Self::open_gpu().await,
+            DeviceKind::Cuda => Self::open_cuda(),
         }
     }
 
@@ -174,6 +178,25 @@ impl OpenDevice {
     #[cfg(not(feature = "wgpu"))]
     async fn open_gpu() -> Result<Self> {
         Err(Error::new(ErrorKind::FeatureMissing, "this build has no GPU device (feature `wgpu`)"))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn open_cuda() -> Result<Self> {
+        let device = cuda_devices()?.swap_remove(0);
+        let name = device.identity().map_or_else(String::new, |identity| identity.name);
+        let adapter = AdapterInfo {
+            vendor: "nvidia".into(),
+            architecture: "cuda".into(),
+            device: name,
+            description: "burn-cuda".into(),
+            ..AdapterInfo::default()
+        };
+        Ok(Self { device, adapter, kind: DeviceKind::Cuda, faults: Faults::default(), halves: false })
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn open_cuda() -> Result<Self> {
+        Err(Error::new(ErrorKind::FeatureMissing, "this build has no CUDA device (feature `cuda`)"))
     }
 
     /// Whether activations and float weights are halves here; sums are in f32 all the same.
@@ -273,6 +296,20 @@ impl OpenDevice {
         self.faults.take()?;
         values.map_err(unreadable)
     }
+}
+
+/// Every GPU that CUDA's driver shows, at least one.
+///
+/// # Errors
+/// [`ErrorKind::FeatureMissing`] without a driver or a GPU.
+#[cfg(feature = "cuda")]
+pub fn cuda_devices() -> Result<Vec<Device>> {
+    let missing = |message: &'static str| Error::new(ErrorKind::FeatureMissing, message);
+    let devices: Vec<Device> = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().collect();
+    if devices.is_empty() {
+        return Err(missing("CUDA's driver is not installed, or shows no GPU"));
+    }
+    Ok(devices)
 }
 
 fn unreadable(why: String) -> Error {

@@ -71,6 +71,7 @@ impl Session {
         let device = match self.device.kind() {
             DeviceKind::Gpu => "webgpu",
             DeviceKind::Cpu => "cpu",
+            DeviceKind::Cuda => "cuda",
         };
         Ok(SelfTest { device, ok: checks.iter().all(|check| check.ok), checks })
     }

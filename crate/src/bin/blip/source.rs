@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-#[cfg(not(feature = "embedded"))]
-use anyhow::bail;
 use anyhow::{Context, Result};
 use blip_web::config::BlipConfig;
 use blip_web::device::{DeviceKind, OpenDevice, block_on};
@@ -20,6 +18,8 @@ pub(crate) enum DeviceName {
     Gpu,
     /// The CPU.
     Cpu,
+    /// NVIDIA's CUDA, in a build with the feature `cuda`: for training.
+    Cuda,
 }
 
 impl DeviceName {
@@ -27,6 +27,7 @@ impl DeviceName {
         let kind = match self {
             Self::Gpu => DeviceKind::Gpu,
             Self::Cpu => DeviceKind::Cpu,
+            Self::Cuda => DeviceKind::Cuda,
         };
         Ok(block_on(OpenDevice::open(kind))?)
     }
@@ -35,21 +36,11 @@ impl DeviceName {
 /// The models to use, as [`Models::open`] reads them: `None` is the embedded one.
 pub(crate) fn open_session(model: Option<&Path>, device: DeviceName) -> Result<Session> {
     let device = device.open()?;
-    let Some(model) = model else { return embedded(&device) };
+    let Some(model) = model else { return Ok(blip_web::embedded::tiny(&device)?) };
     let mut progress = DownloadProgress::new();
     let opened = Models::from_env().open(model, &device, &mut |event| progress.hear(event));
     progress.end();
     Ok(opened?)
-}
-
-#[cfg(feature = "embedded")]
-fn embedded(device: &OpenDevice) -> Result<Session> {
-    Ok(blip_web::embedded::tiny(device)?)
-}
-
-#[cfg(not(feature = "embedded"))]
-fn embedded(_device: &OpenDevice) -> Result<Session> {
-    bail!("this build embeds no model (feature `embedded`): name one with --model")
 }
 
 /// A digest of a model on this machine: of its manifest, which has those of all its files, or of the files

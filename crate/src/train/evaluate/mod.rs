@@ -17,7 +17,7 @@ pub use captions::{CaptionReport, Measured, Said, captions};
 pub use dialogues::{DialogueReport, dialogues};
 pub use examples::{Examples, Left, OnExample};
 pub use pairs::{NegativeReport, StatementReport, hard_negatives, statements};
-pub use questions::{Answered, QuestionOptions, QuestionReport, answer_list, questions};
+pub use questions::{Answered, QuestionOptions, QuestionReport, Reply, answer_list, questions};
 pub use ranked::Ranked;
 pub use retrieval::{Directions, RetrievalOptions, RetrievalReport, retrieval};
 pub use scenes::{SceneScore, Share, score};

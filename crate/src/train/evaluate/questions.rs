@@ -36,6 +36,26 @@ pub struct QuestionReport {
     pub list: Option<usize>,
     /// Examples that were left out.
     pub left: Left,
+    /// What was answered, in the order of the questions.
+    #[serde(skip)]
+    pub said: Vec<Reply>,
+}
+
+/// Answers of a model beside what it should have answered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Reply {
+    /// The example.
+    pub key: String,
+    /// What it was asked.
+    pub question: String,
+    /// What it generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generated: Option<String>,
+    /// What it chose from the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranked: Option<String>,
+    /// What people answered, with the weight of each answer.
+    pub answers: Vec<(String, f32)>,
 }
 
 /// How right answers are.
@@ -96,7 +116,7 @@ pub async fn questions(
         let has = record.texts.questions.iter().any(|question| !question.answers.is_empty());
         one_picture(record).or((!has).then_some("no question with an answer"))
     };
-    let (mut generated, mut ranked, mut truth) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut said, mut truth): (Vec<Reply>, _) = (Vec::new(), Vec::new());
     let mut left = Left::default();
     for batch in examples.batches() {
         let start = batch.start;
@@ -112,14 +132,17 @@ pub async fn questions(
                 let mut unheard = |_: Event<'_>| Control::Continue;
                 let asked = question.question.clone();
                 let base = AskOptions { question: asked, answers: None, ..options.ask.clone() };
+                let (mut generated, mut ranked) = (None, None);
                 if options.generated {
-                    generated.push(session.ask(picture, &base, &mut unheard).await?.text);
+                    generated = Some(session.ask(picture, &base, &mut unheard).await?.text);
                 }
                 if let Some(list) = &options.answers {
                     let choose = AskOptions { answers: Some(list.clone()), ..base };
-                    ranked.push(session.ask(picture, &choose, &mut unheard).await?.text);
+                    ranked = Some(session.ask(picture, &choose, &mut unheard).await?.text);
                 }
                 truth.push(annotations(question));
+                let Question { question, answers } = question.clone();
+                said.push(Reply { key: record.key.clone(), question, generated, ranked, answers });
             }
             examples.tell(on_example, start + nth + 1)?;
         }
@@ -127,17 +150,17 @@ pub async fn questions(
     if truth.is_empty() {
         return Err(Error::new(ErrorKind::BadOption, "no example has a picture and a question"));
     }
-    let answered = |answers: &[String]| -> Result<Option<Answered>> {
-        if answers.is_empty() {
-            return Ok(None);
-        }
-        let scores = accuracies(answers, &truth)?;
+    let answered = |answers: Option<Vec<String>>| -> Result<Option<Answered>> {
+        let Some(answers) = answers else { return Ok(None) };
+        let scores = accuracies(&answers, &truth)?;
         let exact =
             answers.iter().zip(&truth).map(|(answer, said)| Some(&normalise(answer)) == likeliest(said));
         Ok(Some(Answered { accuracy: Measured::of(scores.corpus, &scores.each), exact: Accuracy::of(exact) }))
     };
     let list = options.answers.as_ref().map(Vec::len);
-    Ok(QuestionReport { generated: answered(&generated)?, ranked: answered(&ranked)?, list, left })
+    let generated = answered(said.iter().map(|reply| reply.generated.clone()).collect())?;
+    let ranked = answered(said.iter().map(|reply| reply.ranked.clone()).collect())?;
+    Ok(QuestionReport { generated, ranked, list, left, said })
 }
 
 /// What most annotators said; of equal ones the first.

@@ -3,6 +3,7 @@
 mod data;
 mod table;
 
+use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use blip_web::generate::Control;
 use blip_web::tasks::{AskOptions, CaptionOptions, Request, Session, Task};
 use blip_web::train::data::Dataset;
 use blip_web::train::evaluate::{
-    CaptionReport, Examples, OnExample, QuestionOptions, RetrievalOptions, Said, answer_list, captions,
-    dialogues, hard_negatives, questions, retrieval, statements,
+    Examples, OnExample, QuestionOptions, RetrievalOptions, answer_list, captions, dialogues, hard_negatives,
+    questions, retrieval, statements,
 };
 use blip_web::{Error, ErrorKind};
 use clap::{Args, ValueEnum};
@@ -79,7 +80,8 @@ pub(crate) struct Arguments {
     /// Write everything as JSON; `-` is standard output, instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write every caption beside its references, one JSON object a line.
+    /// Write every caption beside its references, and every answer beside the annotated ones, one JSON object
+    /// a line.
     #[arg(long, value_name = "FILE")]
     said: Option<PathBuf>,
     /// Show no progress.
@@ -100,6 +102,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let message =
             format!("the data has no texts for what the model was trained for ({})", tasks.join(", "));
         bail!(Error::new(ErrorKind::BadOption, message));
+    }
+    if let Some(path) = &arguments.said {
+        File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let mut report = Map::new();
     report.insert("data".to_owned(), source.single.describe().into());
@@ -190,7 +195,7 @@ impl Arguments {
         let value = match measure {
             Measure::Caption => {
                 let report = block_on(captions(session, &examples, caption, on_example))?;
-                self.write_said(&report)?;
+                self.write_said(&report.said)?;
                 json(&report)
             }
             Measure::Vqa => {
@@ -200,7 +205,9 @@ impl Arguments {
                     Some(path) => Some(lines(path)?),
                 };
                 let options = QuestionOptions { ask: ask.clone(), generated: true, answers };
-                json(&block_on(questions(session, &examples, &options, on_example))?)
+                let report = block_on(questions(session, &examples, &options, on_example))?;
+                self.write_said(&report.said)?;
+                json(&report)
             }
             Measure::Retrieval => {
                 let (rerank, among, same_words) = (self.rerank, self.among, self.same_words);
@@ -215,11 +222,13 @@ impl Arguments {
         value
     }
 
-    fn write_said(&self, report: &CaptionReport) -> Result<()> {
+    fn write_said(&self, all: &[impl Serialize]) -> Result<()> {
         let Some(path) = &self.said else { return Ok(()) };
-        let line = |said: &Said| Ok(serde_json::to_string(said)? + "\n");
-        let text = report.said.iter().map(line).collect::<Result<String>>()?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        let line = |said| -> Result<String> { Ok(serde_json::to_string(said)? + "\n") };
+        let text = all.iter().map(line).collect::<Result<String>>()?;
+        let file = File::options().append(true).open(path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn write(&self, report: &Value) -> Result<()> {

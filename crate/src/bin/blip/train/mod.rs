@@ -252,9 +252,13 @@ impl Job<'_> {
     ) -> Result<()> {
         let Self { stage, arguments, config, feed } = *self;
         let Start { learner, config: dimensions, networks, tokenizer, vocabulary, .. } = start;
-        let device = match arguments.device {
-            DeviceName::Cpu => Device::flex(),
-            DeviceName::Gpu => arguments.device.open()?.device,
+        let devices = match arguments.device {
+            DeviceName::Cpu => vec![Device::flex()],
+            DeviceName::Gpu => vec![arguments.device.open()?.device],
+            #[cfg(feature = "cuda")]
+            DeviceName::Cuda => blip_web::device::cuda_devices()?,
+            #[cfg(not(feature = "cuda"))]
+            DeviceName::Cuda => vec![arguments.device.open()?.device],
         };
         let preparation = Preparation::new(tokenizer, &dimensions, config.recipe.longest);
         let run = Run {
@@ -264,7 +268,7 @@ impl Job<'_> {
             config: &dimensions,
             preparation: &preparation,
             options,
-            devices: &[device],
+            devices: &devices,
             folder: RunFolder {
                 path: &arguments.run,
                 resume: arguments.resume,
