@@ -169,9 +169,15 @@ fn every_measure_that_fits_is_taken_and_damage_is_counted() {
     assert_eq!(report["dialogue"]["ranks"]["count"], 11);
     assert_eq!(report["dialogue"]["ranks"]["recall"][1], 100.0, "there are three candidates");
     let lines = fs::read_to_string(&said).unwrap();
-    assert_eq!(lines.lines().count(), 11);
-    let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
-    assert_eq!(line["references"], json!(["a red ball", "a ball"]));
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (said, answered): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["caption"].is_string());
+    assert_eq!((said.len(), answered.len()), (11, 11));
+    assert_eq!(said[0]["references"], json!(["a red ball", "a ball"]));
+    // The lines say what the report counts.
+    let right = |line: &&&Value| line["generated"] == line["answers"][0][0];
+    assert_eq!(report["vqa"]["generated"]["exact"]["right"], answered.iter().filter(right).count());
+    assert!(answered.iter().all(|line| line["key"].is_string() && line["question"].is_string()));
+    assert!(answered.iter().all(|line| line["ranked"].is_string()), "{answered:?}");
 
     // One of them, as a table, of the first few.
     let few = ["--measures", "retrieval", "--limit", "4", "--among", "2"];
