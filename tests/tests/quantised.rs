@@ -16,7 +16,7 @@ use blip_web::model::{Blip, Grounding, KvCache};
 use blip_web::tasks::{CaptionOptions, CaptionProgress, ModelDecoder, Session};
 use blip_web::tokenizer::Tokenizer;
 use blip_web::train::evaluate::score;
-use blip_web::train::scenes::{Scene, SceneWorld, Split};
+use blip_web::train::scenes::{Scene, SceneWorld, Split, World};
 use blip_web::weights::{self, Checkpoint, Container, Dtype, Precision, Quantisation, StoredTensor};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -78,7 +78,7 @@ mod exam {
     #[test]
     fn q8_loses_at_most_one_point_of_held_out_captions_and_q4_at_most_three() {
         let Some(icons) = icons() else { return };
-        let world = SceneWorld::load(&icons).unwrap();
+        let world = SceneWorld::of(World::V0, &icons).unwrap();
         let before = exact(&world, SCENES, F16, |_| ());
         for (quantisation, points) in [(Q8, 1), (MIXED, 3), (Q4, 3)] {
             let after = exact(&world, SCENES, quantisation, |_| ());
@@ -92,7 +92,7 @@ mod exam {
     fn codes_in_another_order_fail_the_exam() {
         const SCENES: u64 = 20;
         let Some(icons) = icons() else { return };
-        let world = SceneWorld::load(&icons).unwrap();
+        let world = SceneWorld::of(World::V0, &icons).unwrap();
         let before = exact(&world, SCENES, Q4, |_| ());
         let after = exact(&world, SCENES, Q4, |checkpoint| {
             for tensor in checkpoint.tensors.values_mut().filter(|tensor| tensor.dtype == Dtype::U8) {

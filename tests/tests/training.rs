@@ -25,7 +25,7 @@ use blip_web::train::engine::{
 };
 use blip_web::train::fresh::FreshParameters;
 use blip_web::train::objectives::{Captioning, Learner, Nlvr2, Objective, Pretraining, Retrieval, Vqa};
-use blip_web::train::scenes::{SceneWorld, Split};
+use blip_web::train::scenes::{SceneWorld, Split, World};
 use blip_web::train::schedule::Schedule;
 use blip_web::train::vocabulary::vocabulary;
 use blip_web::weights::named_tensors;
@@ -369,7 +369,7 @@ fn every_stage_learns() {
 #[test]
 fn the_loss_falls_on_scenes() {
     let Some(icons) = icons() else { return };
-    let world = Arc::new(SceneWorld::load(&icons).unwrap());
+    let world = Arc::new(SceneWorld::of(World::V0, &icons).unwrap());
     let vocab = vocabulary(&world.words()).join("\n");
     let tokenizer = Arc::new(Tokenizer::from_vocab(vocab.as_bytes()).unwrap());
     let mut config = small(&tokenizer);

@@ -344,9 +344,10 @@ fn size_rows(measured: &Measurements, native: &Native) -> Vec<Row> {
 
 fn quality_rows(native: &Native) -> Vec<Row> {
     let drop = |kind: &str, limit: f64| {
-        let figure = format!("tiny on held-out scenes, {kind}: drop in exact captions against f32");
-        let before = native.value("tiny.f32");
-        let after = native.value(&format!("tiny.{kind}"));
+        let figure =
+            format!("small captioner on held-out scenes, {kind}: drop in exact captions against f32");
+        let before = native.value("captioner.f32");
+        let after = native.value(&format!("captioner.{kind}"));
         let points = before.and_then(|before| after.map(|after| before - after));
         Row::new(&figure, "points", Bar::AtMost(limit), Of::Ours).with(points, None)
     };

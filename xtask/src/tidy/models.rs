@@ -50,17 +50,18 @@ fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Re
         return Ok(());
     };
     let manifest: Value = serde_json::from_str(&manifest)?;
-    for field in ["id", "tasks", "quantisation", "licence"] {
-        if manifest[field] != entry[field] {
-            violations.push(format!(
-                "{shown}: `{field}` is {} here and {} in the index",
-                manifest[field], entry[field]
-            ));
+    for (field, here) in [
+        ("id", manifest["id"].clone()),
+        ("tasks", tasks(&manifest).into()),
+        ("quantisation", manifest["quantisation"].clone()),
+        ("licence", manifest["licence"].clone()),
+    ] {
+        if here != entry[field] {
+            violations.push(format!("{shown}: `{field}` is {here} here and {} in the index", entry[field]));
         }
     }
-    let files = manifest["files"].as_object().cloned().unwrap_or_default();
     let mut total = 0;
-    for (role, file) in files {
+    for (role, file) in files(&manifest) {
         let path = folder.join(file["path"].as_str().unwrap_or_default());
         let Ok(bytes) = fs::read(&path) else {
             violations.push(format!("{} is missing", path.display()));
@@ -68,7 +69,7 @@ fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Re
         };
         total += bytes.len() as u64;
         if file["bytes"] != bytes.len() || file["sha256"] != digest(&bytes) || !chunks_fit(&file, &bytes) {
-            violations.push(format!("{shown}: `files.{role}` does not describe {}", path.display()));
+            violations.push(format!("{shown}: `{role}` does not describe {}", path.display()));
         }
     }
     if entry["bytes"] != total {
@@ -78,6 +79,30 @@ fn check_model(folder: &Path, entry: &Value, violations: &mut Vec<String>) -> Re
         violations.push(format!("{shown}: {total} bytes, limit {TINY_LIMIT}"));
     }
     Ok(())
+}
+
+/// What all networks of a manifest were trained for, in their order.
+fn tasks(manifest: &Value) -> Vec<Value> {
+    let networks = manifest["networks"].as_array().into_iter().flatten();
+    let lists = std::iter::once(manifest).chain(networks).filter_map(|network| network["tasks"].as_array());
+    let mut all: Vec<Value> = Vec::new();
+    for task in lists.flatten() {
+        if !all.contains(task) {
+            all.push(task.clone());
+        }
+    }
+    all
+}
+
+/// The entries of a manifest's files and where they stand: those of `files`, and further networks' weights.
+fn files(manifest: &Value) -> Vec<(String, Value)> {
+    let own = manifest["files"].as_object().into_iter().flatten();
+    let networks = manifest["networks"].as_array().into_iter().flatten().enumerate();
+    own.map(|(role, file)| (format!("files.{role}"), file.clone()))
+        .chain(
+            networks.map(|(nth, network)| (format!("networks[{nth}].weights"), network["weights"].clone())),
+        )
+        .collect()
 }
 
 /// Whether the digests of a file's pieces, where it lists any, are those of its bytes.
@@ -107,6 +132,20 @@ pub fn embedded(tree: &Tree) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn further_networks_have_tasks_and_files_too() {
+        let manifest = serde_json::json!({
+            "tasks": ["caption", "itm"],
+            "files": {"vocab": {"path": "v"}, "weights": {"path": "w"}},
+            "networks": [{"tasks": ["vqa", "itm"], "weights": {"path": "q"}}],
+        });
+        assert_eq!(tasks(&manifest), ["caption", "itm", "vqa"]);
+        let paths: Vec<_> =
+            files(&manifest).into_iter().map(|(role, file)| (role, file["path"].clone())).collect();
+        let expected = [("files.vocab", "v"), ("files.weights", "w"), ("networks[0].weights", "q")];
+        assert_eq!(paths, expected.map(|(role, path)| (role.to_owned(), path.into())));
+    }
 
     #[test]
     fn the_digests_of_pieces_are_checked() {

@@ -11,7 +11,7 @@ use blip_web::train::scenes::{SceneWorld, Split};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::scene_shards;
+use super::scene_shards::{self, WorldName};
 use super::source::{DeviceName, open_session};
 
 #[derive(Subcommand)]
@@ -29,6 +29,9 @@ pub(crate) struct Samples {
     /// The `@iconify-json` folder of an npm installation.
     #[arg(long)]
     icons: PathBuf,
+    /// Whose scenes.
+    #[arg(long, value_enum, default_value_t = WorldName::V1)]
+    world: WorldName,
     /// Folder to write.
     #[arg(long)]
     out: PathBuf,
@@ -45,6 +48,9 @@ pub(crate) struct Evaluate {
     /// The `@iconify-json` folder of an npm installation.
     #[arg(long)]
     icons: PathBuf,
+    /// Whose scenes.
+    #[arg(long, value_enum, default_value_t = WorldName::V1)]
+    world: WorldName,
     /// A model directory; the embedded `tiny` when left out.
     #[arg(long)]
     model: Option<PathBuf>,
@@ -74,7 +80,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 }
 
 fn samples(arguments: &Samples) -> Result<()> {
-    let world = SceneWorld::load(&arguments.icons)?;
+    let world = SceneWorld::of(arguments.world.into(), &arguments.icons)?;
     std::fs::create_dir_all(&arguments.out)
         .with_context(|| format!("cannot create {}", arguments.out.display()))?;
     let mut index = Vec::new();
@@ -90,7 +96,7 @@ fn samples(arguments: &Samples) -> Result<()> {
 }
 
 fn evaluate(arguments: &Evaluate) -> Result<()> {
-    let world = SceneWorld::load(&arguments.icons)?;
+    let world = SceneWorld::of(arguments.world.into(), &arguments.icons)?;
     let session = open_session(arguments.model.as_deref(), arguments.device)?;
     let split = if arguments.train_split { Split::Train } else { Split::HeldOut };
     let options = CaptionOptions::default();

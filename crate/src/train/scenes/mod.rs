@@ -91,16 +91,6 @@ pub struct Knowledge {
     pub held_out: Vec<String>,
 }
 
-/// Everything that [`World::V0`] can show and say; needs no icons.
-pub fn knowledge() -> Knowledge {
-    World::V0.knowledge()
-}
-
-/// Every word a caption of [`World::V0`] can have; see [`World::words`].
-pub fn words() -> Vec<String> {
-    World::V0.words()
-}
-
 /// The icons of a world, ready to be drawn; shared freely between threads.
 #[derive(Clone, Debug)]
 pub struct SceneWorld {
@@ -109,14 +99,6 @@ pub struct SceneWorld {
 }
 
 impl SceneWorld {
-    /// [`World::V0`]; see [`SceneWorld::of`].
-    ///
-    /// # Errors
-    /// As [`SceneWorld::of`].
-    pub fn load(icons: &Path) -> Result<Self> {
-        Self::of(World::V0, icons)
-    }
-
     /// Reads and rasterises the icons of the `@iconify-json` folder of an npm installation.
     ///
     /// # Errors

@@ -30,11 +30,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of scene `index` of a split of [`World::V0`]; see [`World::plan`].
-    pub fn new(split: Split, seed: u64, index: u64) -> Self {
-        World::V0.plan(split, seed, index)
-    }
-
     /// Places and styles for what a scene says.
     pub(super) fn lay_out(world: World, meaning: Meaning, random: &mut Random) -> Self {
         let groups = meaning.groups().into_iter().flat_map(|group| std::iter::repeat_n(group, group.count));

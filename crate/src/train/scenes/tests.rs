@@ -186,9 +186,10 @@ fn what_the_caption_says_about_positions_is_true_of_the_squares() {
 
 #[test]
 fn plans_depend_on_split_seed_and_index_alone() {
-    assert_eq!(Plan::new(Split::Train, 1, 5), Plan::new(Split::Train, 1, 5));
-    assert_ne!(Plan::new(Split::Train, 1, 5), Plan::new(Split::Train, 2, 5));
-    assert_ne!(Plan::new(Split::Train, 1, 5), Plan::new(Split::Train, 1, 8));
+    let plan = |seed, index| World::V0.plan(Split::Train, seed, index);
+    assert_eq!(plan(1, 5), plan(1, 5));
+    assert_ne!(plan(1, 5), plan(2, 5));
+    assert_ne!(plan(1, 5), plan(1, 8));
 }
 
 #[test]
@@ -205,21 +206,24 @@ fn the_first_held_out_captions_never_change() {
     assert_eq!(captions, expected);
 }
 
-/// The samples of the page, which the published model was tested with.
+/// The samples beside the small captioner, and those of the page: the models were tested with them.
 #[test]
 fn the_first_held_out_pictures_never_change() {
-    let Some(world) = drawn(World::V0) else { return };
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../www/samples");
-    for index in 0..8 {
-        let sample = image::open(samples.join(format!("scene-{}.png", index + 1))).unwrap();
-        assert!(world.scene(Split::HeldOut, 0, index).image == sample.into_rgb8(), "scene {index}");
+    for (world, samples) in WORLDS.into_iter().zip(["tests/fixtures/models/captioner", "www/samples"]) {
+        let Some(world) = drawn(world) else { return };
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(samples);
+        for index in 0..8 {
+            let sample = image::open(samples.join(format!("scene-{}.png", index + 1))).unwrap();
+            let scene = world.scene(Split::HeldOut, 0, index);
+            assert!(scene.image == sample.into_rgb8(), "scene {index} of {}", samples.display());
+        }
     }
 }
 
 #[test]
 fn a_missing_icon_folder_is_an_io_error() {
     let nowhere = Path::new("no-such-folder");
-    assert_eq!(SceneWorld::load(nowhere).unwrap_err().code(), "io");
+    assert_eq!(SceneWorld::of(World::V0, nowhere).unwrap_err().code(), "io");
     assert_eq!(SceneWorld::unseen(World::V1, nowhere, nowhere).unwrap_err().code(), "io");
 }
 
@@ -229,7 +233,7 @@ fn drawn_objects_have_the_colour_that_the_caption_says() {
     // Means of the drawn pixels per colour: each must be nearer to its own body than to another's.
     let mut sums: BTreeMap<usize, [i64; 4]> = BTreeMap::new();
     for index in (0..3_000).step_by(3) {
-        let plan = Plan::new(Split::Train, SEED, index);
+        let plan = World::V0.plan(Split::Train, SEED, index);
         let image = world.scene(Split::Train, SEED, index).image;
         let object = plan.objects[0];
         let Square { left, top, side } = object.square;

@@ -11,10 +11,10 @@ use super::{Knowledge, Place, Relation, Split, colours::COLOURS, grammar, holdou
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum World {
-    /// 64 nouns, objects on a grid of 24 pixels: the world of `models/tiny` v0.
+    /// 64 nouns, objects on a grid of 24 pixels: a quick world to learn, whose pictures suit a small captioner.
     #[default]
     V0 = 0,
-    /// 360 nouns, the first 64 those of v0; objects anywhere and of many sizes.
+    /// 360 nouns, the first 64 those of v0; objects anywhere and of many sizes: the world of `models/tiny`.
     V1 = 1,
 }
 
