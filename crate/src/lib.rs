@@ -9,10 +9,11 @@
 //! # #[cfg(all(feature = "embedded", feature = "flex"))]
 //! # fn main() -> blip_web::Result<()> {
 //! use blip_web::device::{DeviceKind, OpenDevice, block_on};
+//! use blip_web::tasks::Task;
 //!
 //! let device = block_on(OpenDevice::open(DeviceKind::Cpu))?;
 //! let session = blip_web::embedded::tiny(&device)?;
-//! assert_eq!(session.networks().tasks(), ["caption"]);
+//! assert_eq!(session.tasks(), [Task::Caption, Task::Itm, Task::Itc, Task::Vqa]);
 //! # Ok(())
 //! # }
 //! # #[cfg(not(all(feature = "embedded", feature = "flex")))]

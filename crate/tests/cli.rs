@@ -61,6 +61,24 @@ fn a_sample_is_captioned_by_the_embedded_model() {
     assert!(log_prob < 0.0 && log_prob > -30.0, "{log_prob}");
 }
 
+/// "An orange whale at the bottom", says its scene.
+#[test]
+fn a_sample_is_asked_about_and_matched_by_the_embedded_model() {
+    let ask = |question: &str| {
+        let line = stdout(&blip(&["ask", "--question", question, text(&sample())]));
+        line.trim_end().split('\t').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(ask("what color is the whale?"), "orange");
+    assert_eq!(ask("where is the whale?"), "at the bottom");
+    let [right, wrong] = ["an orange whale at the bottom", "a blue car at the top"];
+    let output = blip(&["match", "--json", "--text", right, "--text", wrong, text(&sample())]);
+    let line: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+    for score in ["/itm/logit", "/itc"] {
+        let of = |nth: usize| line["result"][nth].pointer(score).unwrap().as_f64().unwrap();
+        assert!(of(0) > of(1), "{score}: {line}");
+    }
+}
+
 #[test]
 fn beams_and_samples_are_available() {
     let sample = sample();
@@ -141,7 +159,8 @@ fn a_quantised_model_directory_captions_like_the_one_it_was_made_of() {
         "--report",
         text(&report),
     ]));
-    let caption = |model: &str| stdout(&blip(&["caption", "--json", "--model", model, text(&sample())]));
+    let sample = repository("tests/fixtures/models/captioner/scene-1.png");
+    let caption = |model: &str| stdout(&blip(&["caption", "--json", "--model", model, text(&sample)]));
     let words = |model: &str| {
         let line: serde_json::Value = serde_json::from_str(caption(model).trim()).unwrap();
         line["caption"].as_str().unwrap().to_owned()
@@ -342,6 +361,8 @@ fn what_concerns_every_picture_ends_the_run_with_2() {
     for name in ["a.png", "a.jpg"] {
         std::fs::copy(sample, twice.join(name)).unwrap();
     }
+    let captioner = repository("tests/fixtures/models/captioner");
+    let captioner = text(&captioner);
     for (arguments, code) in [
         (&["caption"][..], "error"),
         (&["caption", text(&empty)], "error"),
@@ -349,9 +370,9 @@ fn what_concerns_every_picture_ends_the_run_with_2() {
         (&["caption", text(&twice), "--out-dir", text(&folder)], "error"),
         (&["caption", sample, "--batch", "9"], "bad-option"),
         (&["caption", sample, "--length-rule", "other"], "bad-option"),
-        (&["ask", sample, "--question", "what is it?"], "task-unsupported"),
-        (&["match", sample, "--text", "a cat"], "task-unsupported"),
-        (&["classify", sample, "--label", "cat", "--head", "itm"], "task-unsupported"),
+        (&["ask", "--model", captioner, sample, "--question", "what is it?"], "task-unsupported"),
+        (&["match", "--model", captioner, sample, "--text", "a cat"], "task-unsupported"),
+        (&["classify", "--model", captioner, sample, "--label", "cat", "--head", "itm"], "task-unsupported"),
         (&["nlvr2", sample, "--statement", "both are red"], "bad-option"),
         (&["nlvr2", sample, sample, sample, "--statement", "both are red"], "bad-option"),
         (&["nlvr2", sample, sample, "--statement", "both are red"], "task-unsupported"),

@@ -2,7 +2,7 @@
 
 use super::layout::{Square, squares};
 use super::meaning::Meaning;
-use super::{Split, World, grammar, holdout};
+use super::{World, grammar, holdout};
 use crate::train::random::Random;
 
 /// One object of a scene.
