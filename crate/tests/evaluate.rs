@@ -241,6 +241,57 @@ fn statements_are_about_two_pictures() {
     assert_eq!(right("accuracy"), right("holding") + right("failing"));
 }
 
+/// A clip is one picture to the model: what it says is what `--video` says of the same frames.
+#[test]
+fn clips_are_seen_as_one_picture() {
+    const FRAMES: usize = 6;
+    let folder = scratch("clips");
+    let model = three(&folder);
+    let clip = |nth: usize| {
+        let texts = json!({
+            "captions": [format!("a ball number {nth}")],
+            "questions": [{"question": "what colour is it?", "answers": [["red", 1.0]]}],
+            "hard_negatives": ["a cup"],
+        });
+        let frames = (0..FRAMES).map(move |at| (format!("{nth}.{at}.png"), picture(nth + at)));
+        frames.chain([(format!("{nth}.json"), texts.to_string().into_bytes())])
+    };
+    let shard = folder.join("clips.tar");
+    fs::write(&shard, tar(&(0..3).flat_map(clip).collect::<Vec<_>>())).unwrap();
+    let said = folder.join("said.jsonl");
+    let base = ["eval", "--model", text(&model), "--shards", text(&shard), "--max-length", "8"];
+    let further = ["--frames", "4", "--rerank", "2", "--said", text(&said), "--json", "-"];
+    let report: Value = serde_json::from_str(&stdout(&blip(&[&base[..], &further].concat()))).unwrap();
+    assert_eq!(
+        (&report["retrieval"]["pictures"], &report["negatives"]["pairs"]["total"]),
+        (&3.into(), &3.into())
+    );
+    assert!(report.get("nlvr2").is_none() && report["caption"]["left"] == json!({}), "{report}");
+    let lines = fs::read_to_string(&said).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    for nth in 0..3 {
+        let frames: Vec<PathBuf> = (0..FRAMES)
+            .map(|at| {
+                let path = folder.join(format!("{nth}-{at}.png"));
+                fs::write(&path, picture(nth + at)).unwrap();
+                path
+            })
+            .collect();
+        let frames: Vec<&str> = frames.iter().map(|path| text(path)).collect();
+        let alone = |task: &[&str]| {
+            let video = ["--video", "--frames", "4", "--model", text(&model), "--max-length", "8"];
+            let line = stdout(&blip(&[task, &video[..], &frames].concat()));
+            line.trim_end().split('\t').nth(1).unwrap().to_owned()
+        };
+        assert_eq!(lines[nth]["caption"], alone(&["caption"]));
+        assert_eq!(lines[3 + nth]["generated"], alone(&["ask", "--question", "what colour is it?"]));
+    }
+    let output = blip(&[&base[..], &["--frames", "33"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("option frames is 33"));
+}
+
 #[test]
 fn what_cannot_be_measured_is_an_error() {
     let folder = scratch("refused");

@@ -8,7 +8,7 @@ const HALF_NAN = 0x7e00;
 /** What is done to the tensors. */
 const EDITS = {
   nan(tensors) {
-    tensors[3].bytes.writeUInt16LE(HALF_NAN, 2);
+    tensors.find(({ dtype }) => dtype === "F16").bytes.writeUInt16LE(HALF_NAN, 2);
     return tensors;
   },
   missing: (tensors) => tensors.slice(1),
@@ -25,10 +25,12 @@ export const KINDS = Object.keys(EDITS);
 
 /** What such a folder answers for `path`; `real` reads the files of the sound one. */
 export async function answer(kind, path, real) {
-  if (!path.endsWith(".safetensors") && !path.endsWith("blip.json")) return real(path);
-  const manifest = JSON.parse((await real(path.replace(/[^/]*$/, "blip.json"))).toString());
-  const weights = serialise(EDITS[kind](parse(await real(path.replace(/[^/]*$/, manifest.files.weights.path)))));
-  if (path.endsWith(".safetensors")) return weights;
+  const beside = (name) => path.replace(/[^/]*$/, name);
+  const manifest = JSON.parse((await real(beside("blip.json"))).toString());
+  const file = beside(manifest.files.weights.path);
+  if (path !== file && !path.endsWith("blip.json")) return real(path);
+  const weights = serialise(EDITS[kind](parse(await real(file))));
+  if (path === file) return weights;
   manifest.files.weights.bytes = weights.length;
   delete manifest.files.weights.chunks;
   manifest.files.weights.sha256 = createHash("sha256").update(weights).digest("hex");

@@ -120,6 +120,19 @@ const WEBGPU = {
       equal((await gpu.caption(sample)).text, (await cpu.caption(sample)).text);
     }
   },
+  async "the packaged model answers, matches and ranks on both devices"() {
+    const bytes = await sampleBytes();
+    const whale = "an orange whale at the bottom";
+    for (const device of ["cpu", "webgpu"]) {
+      const blip = await instance(device);
+      equal((await blip.ask(bytes, "what color is the whale?")).text, "orange", device);
+      equal((await blip.ask(bytes, "where is the whale?")).text, "at the bottom", device);
+      const [right, wrong] = await blip.match(bytes, [whale, "a blue car at the top"]);
+      ensure(right.itm.probability > 0.5 && wrong.itm.probability < 0.1 && right.itc > wrong.itc, JSON.stringify([right, wrong]));
+      const [best] = await blip.classify(bytes, ["a blue car at the top", whale, "two green ladders"], { templates: ["{}"] });
+      equal(best.label, whale, device);
+    }
+  },
   "the kernels compute what plain arithmetic does on the CPU": () => passesItsSelfTest("cpu"),
   "the kernels compute what plain arithmetic does on WebGPU": () => passesItsSelfTest("webgpu"),
   async "loading and compiling say how far they are"() {

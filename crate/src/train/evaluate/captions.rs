@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::examples::{Examples, Left, OnExample, one_picture};
+use super::examples::{Examples, Left, OnExample, encode, one_thing_seen};
 use crate::generate::Control;
 use crate::tasks::{CaptionOptions, CaptionProgress, Session};
 use crate::tokenizer::pre_caption;
@@ -68,7 +68,7 @@ impl Said {
     }
 }
 
-/// Captions every picture that has references.
+/// Captions every picture, and every clip, that has references.
 ///
 /// # Errors
 /// [`ErrorKind::TaskUnsupported`] without a captioner, [`ErrorKind::BadOption`] when no example has a
@@ -81,19 +81,14 @@ pub async fn captions(
     on_example: OnExample<'_>,
 ) -> Result<CaptionReport> {
     let lacks =
-        |record: &Record| one_picture(record).or(record.texts.captions.is_empty().then_some("no caption"));
+        |record: &Record| one_thing_seen(record).or(record.texts.captions.is_empty().then_some("no caption"));
     let (mut said, mut left) = (Vec::new(), Left::default());
     for batch in examples.batches() {
         let start = batch.start;
-        let (mut images, mut records) = (Vec::new(), Vec::new());
-        for index in batch {
-            let Some(mut record) = examples.read(index, lacks, &mut left) else { continue };
-            images.append(&mut record.images);
-            records.push(record);
-        }
-        for (nth, (record, picture)) in
-            records.iter_mut().zip(session.encode_many(&images).await?).enumerate()
-        {
+        let mut records: Vec<Record> =
+            batch.filter_map(|index| examples.read(index, lacks, &mut left)).collect();
+        let pictures = encode(session, &mut records).await?;
+        for (nth, (record, picture)) in records.iter_mut().zip(pictures).enumerate() {
             let mut unheard = |_: CaptionProgress| Control::Continue;
             let caption = session.caption_picture(&picture, options, &mut unheard).await?.text;
             let references = std::mem::take(&mut record.texts.captions);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use crate::generate::Control;
-use crate::tasks::BATCH;
+use crate::tasks::{BATCH, Picture, Sampling, Session, frame_indices};
 use crate::train::data::{Dataset, Record};
 use crate::{Error, ErrorKind, Result};
 
@@ -15,7 +15,11 @@ use crate::{Error, ErrorKind, Result};
 pub struct Examples<'a> {
     dataset: &'a dyn Dataset,
     range: Range<usize>,
+    frames: (usize, Sampling),
 }
+
+/// Frames of a clip that are looked at, as in the reference's retrieval.
+pub const CLIP_FRAMES: usize = 8;
 
 impl std::fmt::Debug for Examples<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,7 +58,14 @@ impl Left {
 impl<'a> Examples<'a> {
     /// The first `limit` examples; all of them without one.
     pub fn new(dataset: &'a dyn Dataset, limit: Option<usize>) -> Self {
-        Self { dataset, range: 0..limit.map_or(dataset.len(), |limit| limit.min(dataset.len())) }
+        let range = 0..limit.map_or(dataset.len(), |limit| limit.min(dataset.len()));
+        Self { dataset, range, frames: (CLIP_FRAMES, Sampling::Even) }
+    }
+
+    /// The same examples; of a clip with more frames so many are looked at.
+    #[must_use]
+    pub fn with_frames(self, frames: usize, sampling: Sampling) -> Self {
+        Self { frames: (frames, sampling), ..self }
     }
 
     /// How many there are.
@@ -70,16 +81,17 @@ impl<'a> Examples<'a> {
     /// The same examples in groups of `size`, the last one as large as what is left; one group without a
     /// size.
     pub fn groups(&self, size: Option<usize>) -> Vec<Self> {
-        let (dataset, size) = (self.dataset, size.unwrap_or(self.len()).max(1));
+        let size = size.unwrap_or(self.len()).max(1);
         let end = self.range.end;
         self.range
             .clone()
             .step_by(size)
-            .map(|start| Self { dataset, range: start..(start + size).min(end) })
+            .map(|start| Self { range: start..(start + size).min(end), ..self.clone() })
             .collect()
     }
 
-    /// Reads one; `None`, counted in `left`, when it cannot be read or `lacks` says what it has not.
+    /// Reads one, of a long clip the frames that are looked at; `None`, counted in `left`, when it cannot be
+    /// read or `lacks` says what it has not.
     pub fn read(
         &self,
         index: usize,
@@ -91,12 +103,20 @@ impl<'a> Examples<'a> {
                 left.add(error.code());
                 None
             }
-            Ok(record) => match lacks(&record) {
+            Ok(mut record) => match lacks(&record) {
                 Some(reason) => {
                     left.add(reason);
                     None
                 }
-                None => Some(record),
+                None => {
+                    let (frames, sampling) = self.frames;
+                    if record.images.len() > frames && is_clip(&record) {
+                        let all = std::mem::take(&mut record.images);
+                        let seen = frame_indices(all.len(), frames, sampling);
+                        record.images = seen.into_iter().map(|index| all[index].clone()).collect();
+                    }
+                    Some(record)
+                }
             },
         }
     }
@@ -125,6 +145,32 @@ impl<'a> Examples<'a> {
             }
         }
     }
+}
+
+/// Whether the pictures of a record are the frames of a clip: a statement is about two pictures.
+fn is_clip(record: &Record) -> bool {
+    record.images.len() > 1 && record.texts.statements.is_empty()
+}
+
+/// What a record lacks for a measure of pictures, or of clips that a model sees as one picture (paper §5.6).
+pub(super) fn one_thing_seen(record: &Record) -> Option<&'static str> {
+    if is_clip(record) { None } else { one_picture(record) }
+}
+
+/// Encodes what the records show: pictures side by side, clips one after another. Takes the pictures out.
+///
+/// # Errors
+/// What the device fails with.
+pub(super) async fn encode(session: &Session, records: &mut [Record]) -> Result<Vec<Picture>> {
+    let shown: Vec<_> = records.iter_mut().map(|record| std::mem::take(&mut record.images)).collect();
+    if shown.iter().all(|images| images.len() == 1) {
+        return session.encode_many(&shown.into_iter().flatten().collect::<Vec<_>>()).await;
+    }
+    let mut encoded = Vec::with_capacity(shown.len());
+    for frames in shown {
+        encoded.push(session.encode_video(&frames).await?);
+    }
+    Ok(encoded)
 }
 
 /// What a record of one picture lacks for a measure.
@@ -174,6 +220,47 @@ mod tests {
         assert_eq!(format!("{:?}", groups[1]), "10..18 of 20 numbers");
         let error = groups[1].tell(&mut |_, _| Control::Cancel, 12).unwrap_err();
         assert!(error.code() == "aborted" && error.to_string().contains("2 of 8"));
+    }
+
+    /// One record of so many frames, each of which has its number as its red.
+    struct Clip(u8, Texts);
+
+    impl Dataset for Clip {
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn get(&self, _: usize) -> Result<Record> {
+            let frame = |red| image::RgbImage::from_pixel(1, 1, image::Rgb([red, 0, 0]));
+            Ok(Record {
+                key: "clip".to_owned(),
+                images: (0..self.0).map(frame).collect(),
+                texts: self.1.clone(),
+            })
+        }
+
+        fn describe(&self) -> String {
+            "a clip".to_owned()
+        }
+    }
+
+    #[test]
+    fn of_a_long_clip_some_frames_are_looked_at_and_of_a_pair_both_pictures() {
+        let frames = |dataset: &Clip, seen: usize, sampling| {
+            let examples = Examples::new(dataset, None).with_frames(seen, sampling);
+            let mut left = Left::default();
+            let groups = examples.groups(Some(1));
+            let record = groups[0].read(0, one_thing_seen, &mut left);
+            record
+                .map(|record| record.images.iter().map(|frame| frame.get_pixel(0, 0)[0]).collect::<Vec<_>>())
+        };
+        let clip = Clip(12, Texts::default());
+        assert_eq!(frames(&clip, 4, Sampling::Even).unwrap(), [1, 4, 7, 10]);
+        assert_eq!(frames(&clip, 4, Sampling::Orig).unwrap(), [0, 3, 6, 9]);
+        assert_eq!(frames(&Clip(3, Texts::default()), 4, Sampling::Even).unwrap(), [0, 1, 2]);
+        let statement = crate::train::data::Statement { text: "both are red".to_owned(), holds: true };
+        let pair = Clip(2, Texts { statements: vec![statement], ..Texts::default() });
+        assert_eq!(frames(&pair, 1, Sampling::Even), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::examples::{Examples, Left, OnExample, one_picture};
+use super::examples::{Examples, Left, OnExample, encode, one_thing_seen};
 use crate::generate::Control;
 use crate::tasks::{Convention, Head, MatchOptions, Nlvr2Options, Session, Task};
 use crate::train::data::Record;
@@ -93,7 +93,7 @@ pub async fn hard_negatives(
 ) -> Result<NegativeReport> {
     let lacks = |record: &Record| {
         let has = !record.texts.captions.is_empty() && !record.texts.hard_negatives.is_empty();
-        one_picture(record).or((!has).then_some("no caption with a hard negative"))
+        one_thing_seen(record).or((!has).then_some("no caption with a hard negative"))
     };
     session.part(Task::Itm)?;
     let contrast = session.part(Task::Itc).is_ok();
@@ -103,9 +103,9 @@ pub async fn hard_negatives(
     let mut left = Left::default();
     for batch in examples.batches() {
         let end = batch.end;
-        let records: Vec<Record> = batch.filter_map(|index| examples.read(index, lacks, &mut left)).collect();
-        let images: Vec<_> = records.iter().flat_map(|record| record.images.clone()).collect();
-        let encoded = session.encode_many(&images).await?;
+        let mut records: Vec<Record> =
+            batch.filter_map(|index| examples.read(index, lacks, &mut left)).collect();
+        let encoded = encode(session, &mut records).await?;
         for (record, picture) in records.iter().zip(&encoded) {
             let (caption, negatives) = (&record.texts.captions[0], &record.texts.hard_negatives);
             let texts = std::iter::once(caption).chain(negatives).cloned().collect();

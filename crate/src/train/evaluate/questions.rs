@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::captions::Measured;
-use super::examples::{Examples, Left, OnExample, one_picture};
+use super::examples::{Examples, Left, OnExample, encode, one_thing_seen};
 use crate::generate::Control;
 use crate::tasks::{AskOptions, Event, Session};
 use crate::train::data::{Question, Record};
@@ -100,7 +100,7 @@ pub fn answer_list(examples: &Examples<'_>, on_example: OnExample<'_>) -> Result
     Ok(answers)
 }
 
-/// Asks every question about every picture.
+/// Asks every question about every picture or clip.
 ///
 /// # Errors
 /// [`ErrorKind::TaskUnsupported`] without a network for questions, [`ErrorKind::BadOption`] when no example
@@ -114,19 +114,15 @@ pub async fn questions(
 ) -> Result<QuestionReport> {
     let lacks = |record: &Record| {
         let has = record.texts.questions.iter().any(|question| !question.answers.is_empty());
-        one_picture(record).or((!has).then_some("no question with an answer"))
+        one_thing_seen(record).or((!has).then_some("no question with an answer"))
     };
     let (mut said, mut truth): (Vec<Reply>, _) = (Vec::new(), Vec::new());
     let mut left = Left::default();
     for batch in examples.batches() {
         let start = batch.start;
-        let (mut images, mut records) = (Vec::new(), Vec::new());
-        for index in batch {
-            let Some(mut record) = examples.read(index, lacks, &mut left) else { continue };
-            images.append(&mut record.images);
-            records.push(record);
-        }
-        let pictures = session.encode_many(&images).await?;
+        let mut records: Vec<Record> =
+            batch.filter_map(|index| examples.read(index, lacks, &mut left)).collect();
+        let pictures = encode(session, &mut records).await?;
         for (nth, (record, picture)) in records.iter().zip(&pictures).enumerate() {
             for question in record.texts.questions.iter().filter(|question| !question.answers.is_empty()) {
                 let mut unheard = |_: Event<'_>| Control::Continue;

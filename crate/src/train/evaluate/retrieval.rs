@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::examples::{Examples, Left, OnExample, one_picture};
+use super::examples::{Examples, Left, OnExample, encode, one_thing_seen};
 use super::ranked::Ranked;
 use crate::generate::Control;
 use crate::tasks::{BATCH, Convention, Session, Task};
@@ -67,7 +67,7 @@ struct Gathered {
     owners: Vec<usize>,
 }
 
-/// Measures retrieval in both directions among the pictures and texts of the examples.
+/// Measures retrieval in both directions among the pictures, or clips, and texts of the examples.
 ///
 /// Pictures are encoded once for their features, and once more when ITM looks again, so that memory does
 /// not grow with their tokens.
@@ -173,12 +173,12 @@ impl Truth {
 /// The pictures and texts of a group, and their cosines, `[pictures, texts]`.
 async fn gather(session: &Session, examples: &Examples<'_>, left: &mut Left) -> Result<(Gathered, Vec<f32>)> {
     let lacks =
-        |record: &Record| one_picture(record).or(record.texts.captions.is_empty().then_some("no caption"));
+        |record: &Record| one_thing_seen(record).or(record.texts.captions.is_empty().then_some("no caption"));
     let mut known: HashMap<u64, usize> = HashMap::new();
     let mut gathered = Gathered { pictures: Vec::new(), texts: Vec::new(), owners: Vec::new() };
     let mut features = Vec::new();
     for batch in examples.batches() {
-        let mut images = Vec::new();
+        let mut new_ones = Vec::new();
         for index in batch {
             let Some(mut record) = examples.read(index, lacks, left) else { continue };
             let new = gathered.pictures.len();
@@ -186,14 +186,14 @@ async fn gather(session: &Session, examples: &Examples<'_>, left: &mut Left) -> 
                 Some(id) => *known.entry(id).or_insert(new),
                 None => new,
             };
-            if picture == new {
-                gathered.pictures.push(index);
-                images.append(&mut record.images);
-            }
             gathered.owners.extend(record.texts.captions.iter().map(|_| picture));
             gathered.texts.append(&mut record.texts.captions);
+            if picture == new {
+                gathered.pictures.push(index);
+                new_ones.push(record);
+            }
         }
-        for picture in session.encode_many(&images).await? {
+        for picture in encode(session, &mut new_ones).await? {
             features.push(session.image_feature(&picture).await?);
         }
     }
@@ -223,13 +223,13 @@ async fn rerank(
     let mut left = Left::default();
     for start in (0..pictures.len()).step_by(BATCH) {
         let end = (start + BATCH).min(pictures.len());
-        let mut images = Vec::new();
+        let mut records = Vec::new();
         for index in &pictures[start..end] {
-            let record = examples.read(*index, one_picture, &mut left);
+            let record = examples.read(*index, one_thing_seen, &mut left);
             let changed = || Error::new(ErrorKind::Io, "an example cannot be read a second time");
-            images.extend(record.ok_or_else(changed)?.images);
+            records.push(record.ok_or_else(changed)?);
         }
-        for (picture, encoded) in (start..end).zip(session.encode_many(&images).await?) {
+        for (picture, encoded) in (start..end).zip(encode(session, &mut records).await?) {
             let row = picture * columns..(picture + 1) * columns;
             let for_picture = candidates(&cosines[row.clone()], kept);
             // A pair that both directions ask about is looked at once.

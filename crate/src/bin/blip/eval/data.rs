@@ -30,6 +30,10 @@ pub(super) struct Data {
     /// Scenes of the training split, instead of held-out ones.
     #[arg(long, requires = "scenes", help_heading = "Data")]
     train_split: bool,
+    /// Clips of so many frames, instead of scenes; the model sees each as one picture.
+    #[arg(long, value_name = "FRAMES", requires = "scenes", help_heading = "Data",
+          value_parser = clap::value_parser!(u8).range(2..))]
+    clips: Option<u8>,
     /// Seed of the scenes.
     #[arg(long, default_value_t = 0, requires = "scenes", help_heading = "Data")]
     scene_seed: u64,
@@ -86,7 +90,8 @@ impl Data {
             let count = limit.unwrap_or(SCENES);
             let scenes = |kind| SceneDataset::new(Arc::clone(&world), split, self.scene_seed, 0, count, kind);
             let pairs: Box<dyn Dataset> = Box::new(scenes(SceneKind::Pair)?);
-            return Ok(Source { single: Box::new(scenes(SceneKind::Single)?), pairs: Some(pairs), limit });
+            let kind = self.clips.map_or(SceneKind::Single, |frames| SceneKind::Clip(frames.into()));
+            return Ok(Source { single: Box::new(scenes(kind)?), pairs: Some(pairs), limit });
         }
         if let (Some(json), Some(pictures)) = (&self.coco, &self.pictures) {
             return Ok(one(Box::new(Annotations::open(json, pictures, None, ImageOptions::default())?)));

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use blip_web::device::block_on;
 use blip_web::generate::Control;
-use blip_web::tasks::{AskOptions, CaptionOptions, Request, Session, Task};
+use blip_web::tasks::{AskOptions, CaptionOptions, FRAMES, Request, Sampling, Session, Task};
 use blip_web::train::data::Dataset;
 use blip_web::train::evaluate::{
-    Examples, OnExample, QuestionOptions, RetrievalOptions, answer_list, captions, dialogues, hard_negatives,
-    questions, retrieval, statements,
+    CLIP_FRAMES, Examples, OnExample, QuestionOptions, RetrievalOptions, answer_list, captions, dialogues,
+    hard_negatives, questions, retrieval, statements,
 };
 use blip_web::{Error, ErrorKind};
 use clap::{Args, ValueEnum};
@@ -75,6 +75,12 @@ pub(crate) struct Arguments {
     /// Retrieval: a text that another picture has word for word is right for both.
     #[arg(long)]
     same_words: bool,
+    /// Of a clip with more frames, look at so many: the original takes 8 for retrieval and 16 for questions.
+    #[arg(long, value_name = "COUNT", default_value_t = CLIP_FRAMES)]
+    frames: usize,
+    /// Which: `even` over the clip, or as the original's retrieval.
+    #[arg(long, value_enum, default_value_t = Sampling::Even)]
+    sampling: Sampling,
     #[command(flatten)]
     generation: Generation,
     /// Write everything as JSON; `-` is standard output, instead of the table.
@@ -91,6 +97,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (caption, ask) = (arguments.caption_options()?, arguments.ask_options()?);
+    if !(1..=FRAMES).contains(&arguments.frames) {
+        let message = format!("option frames is {}, expected 1 to {FRAMES}", arguments.frames);
+        bail!(Error::new(ErrorKind::BadOption, message));
+    }
     let source = arguments.data.open()?;
     let session = open_session(arguments.model.as_deref(), arguments.device)?;
     let measures = match arguments.measures.is_empty() {
@@ -189,7 +199,7 @@ impl Arguments {
         (caption, ask): (&CaptionOptions, &AskOptions),
     ) -> Result<Value> {
         let dataset = if measure == Measure::Nlvr2 { source.pairs() } else { &*source.single };
-        let examples = Examples::new(dataset, source.limit);
+        let examples = Examples::new(dataset, source.limit).with_frames(self.frames, self.sampling);
         let mut progress = Progress::new(measure.name(), self.quiet);
         let on_example: OnExample<'_> = &mut |done, total| progress.show(done, total);
         let value = match measure {
