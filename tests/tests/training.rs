@@ -321,7 +321,8 @@ fn mixed_precision_learns_as_f32_does_and_finds_its_scale() {
     assert!(late[late.len() - 1] < late[1], "{late:?}");
 }
 
-/// Dialogues are left out: from nothing they stay on the plateau of matching for longer than a test has.
+/// Dialogues are left out: from nothing they stay on the plateau of matching for longer than a test has, from
+/// the networks for questions they learn at once (`recipes/tiny/dialogue.toml`).
 #[test]
 fn every_stage_learns() {
     let tokens = tokens();
